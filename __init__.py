@@ -1,0 +1,26 @@
+"""sparsec: ONNX models, dense or sparse, compiled ahead of time to native shared libraries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compiler import build as build
+    from .runtime_stub.loader import Model as Model
+    from .runtime_stub.loader import load as load
+
+__version__ = "0.1.0"
+
+_WHERE = {"build": ".compiler", "load": ".runtime_stub.loader", "Model": ".runtime_stub.loader"}
+
+__all__ = ["Model", "SparsecError", "build", "load"]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "SparsecError":
+        return import_module(".errors", __name__).SparsecError
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name], __name__), name)
+    raise AttributeError(f"module 'sparsec' has no attribute {name!r}")

@@ -1,0 +1,88 @@
+"""The compiler's last IR: a straight line of kernel calls over one arena, ready to be written as C.
+
+A `Program` is what `lower` produces and `emit` consumes. It knows nothing of Relax or TIR except that sizes may be TVM
+integer expressions over the model's dynamic dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Size: TypeAlias = Any
+"""An int, or a `tvm.tirx.PrimExpr` over the dynamic dimensions."""
+
+
+@dataclass(frozen=True)
+class Dim:
+    """A dimension whose size is known only at `prepare`: `lower <= size <= upper`."""
+
+    name: str
+    lower: int
+    upper: int
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A tensor that steps read and write; where it lives is decided by the memory plan."""
+
+    id: int
+    name: str
+    dtype: str
+    shape: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Bytes of the weights section. Equal arrays share one place."""
+
+    data: np.ndarray
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """One C translation unit; units with equal text are compiled once."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call `symbol(pointers…, int64 scalars…, int64 begin, int64 end)`, run over [0, extent) by the pool.
+
+    A kernel returns 0 or a `sparsec_status`. Slices begin at multiples of `grain`, and the result may not depend on how
+    the range was cut.
+    """
+
+    symbol: str
+    pointers: tuple[Buffer | Constant, ...]
+    n_outputs: int
+    """The last `n_outputs` buffers among `pointers` are written, the others only read."""
+    scalars: tuple[Size, ...]
+    extent: Size
+    grain: int
+    kernel: str
+    """The catalogue row's name, or `tir` for a scheduled TIR function."""
+    nodes: tuple[str, ...]
+    """Names of the ONNX tensors that this step computes or helps to compute."""
+    reason: str = ""
+    macs: Size = 0
+
+
+@dataclass
+class Program:
+    """Everything the driver needs, in execution order."""
+
+    dims: tuple[Dim, ...]
+    inputs: tuple[Buffer, ...]
+    outputs: tuple[Buffer | Constant, ...]
+    output_names: tuple[str, ...]
+    steps: list[Step]
+    aliases: dict[int, int] = field(default_factory=dict)
+    """Buffer id -> id of the buffer whose memory it is (reshapes)."""
+    sources: list[KernelSource] = field(default_factory=list)
+    objects: list[bytes] = field(default_factory=list)
+    """Relocatable objects that define the TIR kernels' symbols."""

@@ -1,0 +1,71 @@
+/* The contract between a generated model (model.c, one per artifact) and the runtime that is linked into it.
+ *
+ * Private: nothing here is part of the artifact's ABI (that is sparsec.h). The compiler's driver template fills in one
+ * `sparsec_program`; the runtime reads it and never writes to it.
+ */
+#ifndef SPARSEC_MODEL_H
+#define SPARSEC_MODEL_H
+
+#include <stdint.h>
+
+#include "sparsec.h"
+
+/* What a step sees. Every pointer is valid for the whole of one sparsec_run. */
+typedef struct sparsec_frame {
+    unsigned char *arena;         /* 64-byte aligned, at least program->arena_bytes long */
+    const unsigned char *weights; /* 64-byte aligned, read-only */
+    void *const *inputs;          /* input tensors' data, in manifest order; compact row-major, element-aligned */
+    void *const *outputs;         /* output tensors' data: the caller's buffers or places in the arena */
+    const int64_t *dims;          /* the values of program->dims in this run */
+} sparsec_frame;
+
+/* Computes the slice [begin, end) of the step's range axis. Returns a sparsec_status. */
+typedef int32_t (*sparsec_step_fn)(const sparsec_frame *frame, int64_t begin, int64_t end);
+
+typedef struct sparsec_step {
+    sparsec_step_fn run;
+    int64_t (*extent)(const int64_t *dims); /* length of the range axis */
+    int64_t grain;                          /* slices start at multiples of this; results must not depend on the split */
+    const char *label;                      /* ONNX node name(s), for error messages */
+} sparsec_step;
+
+/* A dynamic dimension: bound at sparsec_prepare by the input shapes. */
+typedef struct sparsec_dim {
+    const char *name;
+    int64_t lower, upper; /* both included */
+} sparsec_dim;
+
+/* One axis of an input: dims[dim] when dim >= 0, otherwise the constant `size`. */
+typedef struct sparsec_axis {
+    int32_t dim;
+    int64_t size;
+} sparsec_axis;
+
+typedef struct sparsec_tensor_info {
+    const char *name;
+    DLDataType dtype;
+    int32_t ndim;
+    const sparsec_axis *axes;                             /* inputs: ndim entries; outputs: NULL */
+    void (*shape)(const int64_t *dims, int64_t *extents); /* outputs: fills ndim extents; inputs: NULL */
+    uint64_t arena_offset; /* where the tensor lives when the caller brings no usable buffer: outputs, and copies of
+                              inputs whose pointer is not aligned to its element size */
+} sparsec_tensor_info;
+
+typedef struct sparsec_program {
+    const char *manifest; /* JSON, NUL-terminated */
+    const char *isa;      /* what the kernels need, e.g. "avx512vnni"; "" for the baseline */
+    const uint64_t *cpu_features; /* n_cpu_features ids of sparsec_cpu_feature (cpu.h) that must be present */
+    int32_t n_cpu_features;
+    int32_t n_inputs, n_outputs, n_dims, n_steps;
+    const sparsec_tensor_info *inputs, *outputs;
+    const sparsec_dim *dims;
+    const sparsec_step *steps;
+    uint64_t arena_bytes; /* at the dims' upper bounds; covers every arena_offset above */
+    const unsigned char *weights;
+    uint64_t weights_bytes;
+} sparsec_program;
+
+/* Defined by model.c. */
+extern const sparsec_program sparsec_the_program;
+
+#endif

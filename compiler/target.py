@@ -1,0 +1,102 @@
+"""The targets: ONE row each. Importable with the runtime's dependencies alone (`sparsec targets` needs no compiler)."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+from ..errors import TargetError
+from ..runtime_stub.cpu import host_features
+
+__all__ = ["TARGETS", "Target", "host_features", "resolve"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What kernels may use and what the artifact demands of the CPU that loads it.
+
+    `requires` are feature names as `sparsec targets` prints them; the runtime checks them before any kernel runs. The
+    driver and the runtime are compiled for the triple's baseline, only kernels use `cpu` and `features`.
+    """
+
+    name: str
+    summary: str
+    triple: str
+    """For `zig cc`; the glibc version is the ceiling for symbols."""
+    llvm_triple: str
+    cpu: str
+    features: str
+    isa: str
+    """Which rows of the kernel catalogue apply."""
+    vector_bits: int
+    requires: tuple[str, ...]
+    machine: str
+    """`platform.machine()` of hosts that can run it."""
+
+
+_X86 = {"triple": "x86_64-linux-gnu.2.17", "llvm_triple": "x86_64-linux-gnu", "machine": "x86_64"}
+_ARM = {"triple": "aarch64-linux-gnu.2.17", "llvm_triple": "aarch64-linux-gnu", "machine": "aarch64"}
+
+TARGETS: dict[str, Target] = {
+    row.name: row
+    for row in (
+        Target(
+            "avx512",
+            "x86-64 with AVX-512 VNNI (Ice Lake, Zen 4 and later)",
+            cpu="x86-64-v4",
+            features="+avx512vnni",
+            isa="avx512",
+            vector_bits=512,
+            requires=("avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni"),
+            **_X86,
+        ),
+        Target(
+            "avx2",
+            "x86-64 with AVX2 and FMA (Haswell, Zen and later)",
+            cpu="x86-64-v3",
+            features="",
+            isa="avx2",
+            vector_bits=256,
+            requires=("avx2", "fma", "bmi2", "f16c"),
+            **_X86,
+        ),
+        Target(
+            "x86-64",
+            "any 64-bit x86 (SSE2)",
+            cpu="x86-64",
+            features="",
+            isa="generic",
+            vector_bits=128,
+            requires=(),
+            **_X86,
+        ),
+        Target(
+            "aarch64",
+            "64-bit ARM with NEON",
+            cpu="generic",
+            features="+neon",
+            isa="neon",
+            vector_bits=128,
+            requires=(),
+            **_ARM,
+        ),
+    )
+}
+
+
+def resolve(name: str) -> Target:
+    """The row called `name`; `native` is the first row of this machine's architecture that its CPU satisfies.
+
+    Raises:
+        TargetError: no such row, or `native` on a machine that no row describes.
+    """
+    if name == "native":
+        machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+        have = host_features()
+        for row in TARGETS.values():
+            if row.machine == machine and have.issuperset(row.requires):
+                return row
+        raise TargetError(f"no target describes this machine ({machine}); name one of: {', '.join(TARGETS)}")
+    if name not in TARGETS:
+        raise TargetError(f"unknown target {name!r}; known: native, {', '.join(TARGETS)}")
+    return TARGETS[name]

@@ -41,3 +41,7 @@ class InputError(SparsecError):
 
 class VerifyError(SparsecError):
     """The artifact's results differ from the reference by more than the tolerance."""
+
+
+class InternalError(SparsecError):
+    """An invariant of the compiler is broken: a defect of sparsec, to be reported with the model."""

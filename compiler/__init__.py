@@ -1,0 +1,76 @@
+"""The compiler: an ONNX model in, a native library out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import SparsecError
+
+if TYPE_CHECKING:
+    import onnx
+
+_EMITS = ("so", "a", "o", "c")
+
+
+def build(
+    model: str | os.PathLike[str] | onnx.ModelProto,
+    *,
+    target: str = "native",
+    output: str | os.PathLike[str] | None = None,
+    dims: Mapping[str, int | tuple[int, int]] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    emit: str = "so",
+    symbol_prefix: str = "sparsec_",
+    jobs: int | None = None,
+    report: str | os.PathLike[str] | None = None,
+    dump_ir: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Compiles a model and returns the artifact's path.
+
+    Args:
+        model: path of an ONNX file, or a `ModelProto`.
+        target: a row of `sparsec targets`, or `native` for this machine's best.
+        output: where to write; default is the model's name with the suffix of `emit`, in the working folder.
+        dims: dimension name -> size, or (lower, upper) to keep it dynamic between bounds, both included.
+        shapes: input name -> whole shape, for dimensions without a name.
+        emit: `so` shared library, `a` static library, `o` one object, `c` a folder of sources.
+        symbol_prefix: what exported names begin with instead of `sparsec_`.
+        jobs: parallel compiler processes; default is the number of CPUs this process may use.
+        report: file for a JSON report of the build.
+        dump_ir: folder for the IR after every stage.
+
+    Raises:
+        ModelError, UnsupportedError, ShapeError, TargetError, ToolchainError: see `sparsec.errors`.
+    """
+    from .pipeline import Options, compile_model
+    from .target import resolve
+    from .tools.report import make_report
+
+    if emit not in _EMITS:
+        raise SparsecError(f"unknown --emit {emit!r}; one of: {', '.join(_EMITS)}")
+    if not symbol_prefix.isidentifier() or not symbol_prefix.isascii():
+        raise SparsecError(f"symbol prefix {symbol_prefix!r} is no C identifier")
+    if output is None:
+        stem = Path(model).stem if isinstance(model, str | os.PathLike) else "model"
+        output = f"{stem}.{emit}" if emit != "c" else f"{stem}_c"
+    path = Path(output)
+    if not path.parent.is_dir():
+        raise SparsecError(f"cannot write {path}: the folder {path.parent} does not exist")
+    options = Options(
+        target=resolve(target),
+        output=path,
+        dims=dict(dims or {}),
+        shapes=dict(shapes or {}),
+        emit=emit,
+        symbol_prefix=symbol_prefix,
+        jobs=jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1,
+        dump_ir=Path(dump_ir) if dump_ir is not None else None,
+    )
+    done = compile_model(model, options)
+    if report is not None:
+        Path(report).write_text(json.dumps(make_report(done), indent=2) + "\n", encoding="utf-8")
+    return path

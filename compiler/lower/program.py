@@ -70,6 +70,8 @@ class Step:
     """Names of the ONNX tensors that this step computes or helps to compute."""
     reason: str = ""
     macs: Size = 0
+    scratch: tuple[Buffer, ...] = ()
+    """Those among `pointers` whose contents before the step do not matter."""
 
 
 @dataclass
@@ -78,8 +80,8 @@ class Program:
 
     dims: tuple[Dim, ...]
     inputs: tuple[Buffer, ...]
-    outputs: tuple[Buffer | Constant, ...]
-    output_names: tuple[str, ...]
+    outputs: tuple[Buffer, ...]
+    """Named as in the model; each has memory of its own and is no alias of an input or of another output."""
     steps: list[Step]
     aliases: dict[int, int] = field(default_factory=dict)
     """Buffer id -> id of the buffer whose memory it is (reshapes)."""

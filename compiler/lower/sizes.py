@@ -88,7 +88,7 @@ def bounds(size: Size, dims: tuple[Dim, ...]) -> tuple[int, int]:
         if isinstance(e, tirx.Sub):
             return al - bh, ah - bl
         if isinstance(e, tirx.FloorMod):
-            return (al, ah) if 0 <= al and ah < bl else (0, bh - 1)
+            return (al, ah) if al >= 0 and ah < bl else (0, bh - 1)
         if isinstance(e, tirx.FloorDiv) and bl <= 0 <= bh:
             raise ValueError(f"division by a range that holds zero: {e}")
         values = [op(a, b) for a in (al, ah) for b in (bl, bh)]

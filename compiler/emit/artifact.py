@@ -1,0 +1,133 @@
+"""From a program to the file the user asked for. It appears whole, by a rename, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import SparsecError
+from ..frontend.prepare import PreparedModel
+from ..lower.memory import MemoryPlan
+from ..lower.program import Program
+from .driver import DriverWriter
+from .manifest import make_manifest, to_json
+from .toolchain import Toolchain, Unit
+from .weights import WeightsWriter, assembler_text
+
+if TYPE_CHECKING:
+    from ..pipeline import Options
+
+EMITS = ("so", "a", "o", "c")
+_RUNTIME_FLAGS = ("-O2", "-std=gnu11")
+
+
+def emit_artifact(
+    program: Program, plan: MemoryPlan, prepared: PreparedModel, model_sha256: str, options: Options
+) -> dict[str, Any]:
+    """Writes the artifact (with `.a` and `.o` the header beside it) and returns the manifest.
+
+    Raises:
+        ToolchainError: the C compiler or the linker failed.
+        SparsecError: the output cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="sparsec-") as name:
+        folder = Path(name)
+        weights = WeightsWriter(folder / "weights.bin")
+        weights.write(program)
+        manifest = make_manifest(
+            program,
+            plan,
+            options.target,
+            model_sha256=model_sha256,
+            weights_bytes=weights.size,
+            input_ranges=prepared.input_ranges,
+            options=_build_options(options),
+        )
+        _write_sources(folder, program, plan, weights, manifest, model_sha256, options)
+        toolchain = Toolchain(folder, options.target, options.jobs)
+        if options.emit == "c":
+            _publish_tree(folder, program, options, toolchain)
+        else:
+            _publish(_build(folder, program, options, toolchain), options)
+    return manifest
+
+
+def _build_options(options: Options) -> dict[str, Any]:
+    """What another build needs to make the same artifact."""
+    return {
+        "dims": {k: list(v) if isinstance(v, tuple) else v for k, v in options.dims.items()},
+        "shapes": {k: list(v) for k, v in options.shapes.items()},
+        "symbol_prefix": options.symbol_prefix,
+    }
+
+
+def _write_sources(
+    folder: Path,
+    program: Program,
+    plan: MemoryPlan,
+    weights: WeightsWriter,
+    manifest: dict[str, Any],
+    model_sha256: str,
+    options: Options,
+) -> None:
+    text = to_json(manifest)
+    (folder / "manifest.json").write_bytes(text)
+    prefix = options.symbol_prefix
+    (folder / "weights.S").write_text(assembler_text(weights, text, prefix, options.target.machine))
+    driver = DriverWriter(program, plan, weights, options.target, prefix)
+    (folder / "model.c").write_text(driver.text(manifest["sparsec"], model_sha256))
+    for source in program.sources:
+        (folder / f"k_{source.name}.c").write_text(source.text)
+    for number, data in enumerate(program.objects):
+        (folder / f"tir_{number}.o").write_bytes(data)
+    for file in resources.files("sparsec.runtime_stub").iterdir():
+        if file.name.endswith((".c", ".h")):
+            (folder / file.name).write_bytes(file.read_bytes())
+
+
+def _units(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> list[Unit]:
+    define = f"-DSPARSEC_PREFIX={options.symbol_prefix}"
+    runtime = sorted(f.name for f in folder.glob("*.c") if not f.name.startswith("k_"))
+    kernels = [Unit(f"k_{s.name}.c", (*toolchain.kernel_flags(), define)) for s in program.sources]
+    return [*kernels, *(Unit(name, (*_RUNTIME_FLAGS, define)) for name in runtime), Unit("weights.S")]
+
+
+def _build(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> Path:
+    """The artifact inside the build folder."""
+    objects = toolchain.compile(_units(folder, program, options, toolchain))
+    objects = sorted(objects) + [f"tir_{n}.o" for n in range(len(program.objects))]
+    output = f"artifact.{options.emit}"
+    if options.emit == "so":
+        toolchain.link_shared(objects, output, options.symbol_prefix)
+    elif options.emit == "a":
+        toolchain.archive(objects, output)
+    else:
+        toolchain.link_relocatable(objects, output)
+    return folder / output
+
+
+def _publish(built: Path, options: Options) -> None:
+    _replace(built, options.output)
+    if options.emit != "so":
+        _replace(built.parent / "sparsec.h", options.output.with_suffix(".h"))
+
+
+def _replace(source: Path, destination: Path) -> None:
+    """Copies beside the destination, then renames: readers see the old file or the new one."""
+    partial = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
+    try:
+        shutil.copyfile(source, partial)
+        partial.chmod(0o755 if destination.suffix == ".so" else 0o644)
+        partial.replace(destination)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SparsecError(f"cannot write {destination}: {error.strerror}") from error
+
+
+def _publish_tree(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> None:
+    """`--emit c`: the sources with a Makefile that builds them with the user's own compiler."""
+    raise SparsecError("--emit c is not available")

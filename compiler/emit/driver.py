@@ -1,0 +1,149 @@
+"""Writes model.c: the step table, the thunks that hand each kernel its pointers, and the description of the tensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jinja2
+
+from ..lower.memory import MemoryPlan, root_of
+from ..lower.program import Buffer, Constant, Program, Size, Step
+from ..lower.sizes import to_c
+from ..target import Target
+from .weights import WeightsWriter
+
+_DL_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("sparsec.compiler.emit", ".")
+    return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+
+
+def c_string(value: str) -> str:
+    """A C string literal in ASCII; every other byte becomes an octal escape."""
+    out = []
+    for byte in value.encode():
+        char = chr(byte)
+        if char in '"\\?':
+            out.append("\\" + char)
+        else:
+            out.append(char if 32 <= byte < 127 else f"\\{byte:03o}")
+    return '"' + "".join(out) + '"'
+
+
+def dl_dtype(dtype: str) -> str:
+    """Initializer of a DLDataType, e.g. float32 -> {2, 32, 1}."""
+    if dtype == "bool":
+        return "{6, 8, 1}"
+    kind = dtype.rstrip("0123456789")
+    return f"{{{_DL_CODES[kind]}, {dtype[len(kind) :]}, 1}}"
+
+
+@dataclass(frozen=True)
+class _StepText:
+    symbol: str
+    arguments: list[str]
+    extent: str
+    grain: int
+    label: str
+    uses_dims: bool
+
+
+@dataclass(frozen=True)
+class _TensorText:
+    name: str
+    dtype: str
+    ndim: int
+    offset: int
+    axes: list[str]
+    axes_name: str
+    shape: list[str]
+
+
+class DriverWriter:
+    """One program's driver. `place` decides what each pointer means; the template only arranges text."""
+
+    def __init__(self, program: Program, plan: MemoryPlan, weights: WeightsWriter, target: Target, prefix: str) -> None:
+        self.program = program
+        self.plan = plan
+        self.weights = weights
+        self.target = target
+        self.prefix = prefix
+        self._inputs = {buffer.id: i for i, buffer in enumerate(program.inputs)}
+        self._outputs = {root_of(program, buffer): i for i, buffer in enumerate(program.outputs)}
+
+    def place(self, pointer: Buffer | Constant) -> str:
+        """C expression for a pointer's address inside a frame `f`."""
+        if isinstance(pointer, Constant):
+            return f"(void *)(f->weights + UINT64_C({self.weights.offset(pointer)}))"
+        root = root_of(self.program, pointer)
+        if root in self._inputs:
+            return f"f->inputs[{self._inputs[root]}]"
+        if root in self._outputs:
+            return f"f->outputs[{self._outputs[root]}]"
+        return f"(void *)(f->arena + UINT64_C({self.plan.offsets[root]}))"
+
+    def _size(self, size: Size) -> str:
+        return to_c(size, self.program.dims)
+
+    def _step(self, step: Step) -> _StepText:
+        scalars = [self._size(s) for s in step.scalars]
+        arguments = [self.place(p) for p in step.pointers] + scalars + ["begin", "end"]
+        return _StepText(
+            step.symbol,
+            arguments,
+            self._size(step.extent),
+            step.grain,
+            c_string(", ".join(step.nodes) or step.symbol),
+            any("dims[" in s for s in scalars),
+        )
+
+    def _tensor(self, buffer: Buffer, axes_name: str | None) -> _TensorText:
+        dims = [d.name for d in self.program.dims]
+        axes = []
+        for size in buffer.shape if axes_name else ():
+            axes.append(f"{{-1, {int(size)}}}" if isinstance(size, int) else f"{{{dims.index(size.name)}, 0}}")
+        return _TensorText(
+            c_string(buffer.name),
+            dl_dtype(buffer.dtype),
+            len(buffer.shape),
+            self.plan.offsets[root_of(self.program, buffer)],
+            axes,
+            axes_name if axes and axes_name else "0",
+            [self._size(s) for s in buffer.shape],
+        )
+
+    def text(self, version: str, model_sha256: str) -> str:
+        """The whole translation unit."""
+        program = self.program
+        prototypes: dict[str, tuple[int, int]] = {}
+        for step in program.steps:
+            prototypes[step.symbol] = (len(step.pointers), len(step.scalars))
+        steps = [self._step(s) for s in program.steps]
+        # Input AXES arrays are numbered in the order the template meets them: inputs that have axes.
+        inputs, numbered = [], 0
+        for buffer in program.inputs:
+            inputs.append(self._tensor(buffer, f"INPUT_{numbered}_AXES"))
+            numbered += bool(inputs[-1].axes)
+        outputs = [self._tensor(buffer, None) for buffer in program.outputs]
+        expressions = [a for s in steps for a in (*s.arguments, s.extent)] + [x for t in outputs for x in t.shape]
+        return _environment().get_template("model.c.j2").render(
+            version=version,
+            target=self.target,
+            model_sha256=model_sha256,
+            prefix=self.prefix,
+            prototypes=[(name, *counts) for name, counts in sorted(prototypes.items())],
+            steps=steps,
+            inputs=inputs,
+            outputs=outputs,
+            dims=[{"name": c_string(d.name), "lower": d.lower, "upper": d.upper} for d in program.dims],
+            cpu_features=[f"SPARSEC_CPU_{name.upper()}" for name in self.target.requires],
+            isa=json.dumps(self.target.isa),
+            arena_bytes=self.plan.arena_bytes,
+            weights_bytes=self.weights.size,
+            uses_size_functions=any("sparsec_" in e for e in expressions),
+        )  # fmt: skip

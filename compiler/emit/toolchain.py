@@ -1,0 +1,101 @@
+"""The C compiler, assembler and linker: clang and lld as `zig` packages them, the same on every host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import ToolchainError
+from ..target import Target
+
+_WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function")
+# No unwind tables, debug data or stack probes in an artifact; the sanitizers that zig adds by default are for -O0 C.
+_COMMON = (
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-fno-sanitize=undefined",
+    "-fno-stack-protector",
+    "-g0",
+    "-ffile-prefix-map=",
+)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A file to be compiled or assembled inside the build folder."""
+
+    source: str
+    flags: tuple[str, ...] = ()
+
+    @property
+    def object(self) -> str:
+        """Name of the relocatable object it becomes."""
+        return Path(self.source).stem + ".o"
+
+
+class Toolchain:
+    """Runs the tools inside one build folder.
+
+    Raises:
+        ToolchainError: a tool failed; the text holds the first lines that it printed.
+    """
+
+    def __init__(self, folder: Path, target: Target, jobs: int) -> None:
+        self.folder = folder
+        self.target = target
+        self.jobs = jobs
+        # A cache of its own: the shared one would keep a copy of every model's weights.
+        self._env = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig-cache")}
+
+    def run(self, *args: str) -> None:
+        """`zig ARGS…`, quietly."""
+        done = subprocess.run(
+            [sys.executable, "-m", "ziglang", *args],
+            cwd=self.folder,
+            env=self._env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            head = "\n".join((done.stderr or done.stdout).strip().splitlines()[:12])
+            raise ToolchainError(f"zig {args[0]} failed for {self.target.name} (exit {done.returncode}):\n{head}")
+
+    def compile(self, units: Sequence[Unit]) -> list[str]:
+        """Objects of all units, `jobs` at a time, in the order given."""
+        with ThreadPoolExecutor(max_workers=self.jobs) as pool:
+            list(pool.map(self._compile_one, units))
+        return [unit.object for unit in units]
+
+    def _compile_one(self, unit: Unit) -> None:
+        warnings = () if unit.source.endswith(".S") else _WARNINGS
+        self.run(
+            "cc", "-target", self.target.triple, *_COMMON, *warnings, *unit.flags, "-c", unit.source, "-o", unit.object
+        )  # fmt: skip
+
+    def kernel_flags(self) -> tuple[str, ...]:
+        """For code that runs only after the CPU was checked."""
+        mcpu = self.target.cpu.replace("-", "_") + self.target.features.replace(",", "")
+        return ("-O3", "-std=gnu11", f"-mcpu={mcpu}", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
+
+    def link_shared(self, objects: Sequence[str], output: str, prefix: str) -> None:
+        """A shared library that exports `prefix*` alone and may be mapped read-only but for relocations."""
+        (self.folder / "exports.map").write_text(f"{{ global: {prefix}*; local: *; }};\n")
+        self.run(
+            "cc", "-target", self.target.triple, "-shared", "-s", "-Wl,--version-script=exports.map",
+            "-Wl,-z,noexecstack", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,--no-undefined", "-Wl,--gc-sections",
+            *objects, "-lm", "-lpthread", "-o", output,
+        )  # fmt: skip
+
+    def archive(self, objects: Sequence[str], output: str) -> None:
+        """A static library, with no dates or owners in it."""
+        self.run("ar", "rcsD", output, *objects)
+
+    def link_relocatable(self, objects: Sequence[str], output: str) -> None:
+        """One object out of many."""
+        self.run("ld.lld", "-r", *objects, "-o", output)

@@ -1,0 +1,152 @@
+"""Binding the model's input dimensions: every one becomes an int or a range."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from ...errors import ModelError, ShapeError
+from .graph import DynamicDim, Graph, Size, TensorType
+from .onnx_schema import to_dtype
+
+if TYPE_CHECKING:
+    import onnx
+
+Bound: TypeAlias = "int | tuple[int, int]"
+"""A size, or the lowest and highest size of a dimension that stays open."""
+
+
+def bind_inputs(
+    graph: Graph,
+    inputs: list[onnx.ValueInfoProto],
+    dims: dict[str, Bound],
+    shapes: dict[str, tuple[Bound | None, ...]],
+) -> None:
+    """Give every input of `graph` its type.
+
+    Args:
+        graph: receives `inputs`, `types` and `dims`.
+        inputs: the model's inputs, those with an initializer left out.
+        dims: by ONNX dimension name.
+        shapes: by input name; None leaves an axis to the model and to `dims`.
+
+    Raises:
+        ShapeError: a dimension is unbound, a name is unknown, or bindings contradict the model or each other.
+    """
+    declared = {value.name: _declared(value) for value in inputs}
+    names = {d for _, axes in declared.values() for d in axes or () if isinstance(d, str)}
+    _check_known("dimension", "--dim", sorted(dims.keys() - names), sorted(names))
+    _check_known("input", "--shape", sorted(shapes.keys() - declared.keys()), sorted(declared))
+    bound = _by_shapes(declared, dims, shapes)
+    unbound: list[str] = []
+    for name, (dtype, axes) in declared.items():
+        given = shapes.get(name)
+        if axes is None and given is None:
+            unbound.append(f"input '{name}' has no declared rank: --shape {name}=SIZE,…")
+            continue
+        axes = axes if axes is not None else [None] * len(given or ())
+        shape: list[Size] = []
+        for i, axis in enumerate(axes):
+            value = given[i] if given is not None else None
+            if isinstance(axis, int):
+                shape.append(axis)
+            elif isinstance(axis, str) and axis in bound:
+                shape.append(_size(graph, axis, bound[axis]))
+            elif value is not None:
+                shape.append(_size(graph, f"{name}_{i}", value))
+            else:
+                unbound.append(_unbound(name, axes, given, i))
+        graph.inputs.append(name)
+        graph.types[name] = TensorType(dtype, tuple(shape))
+    if unbound:
+        unique = list(dict.fromkeys(unbound))
+        raise ShapeError("Bind every dimension of the inputs:\n" + "\n".join(f"  {line}" for line in unique))
+
+
+def _declared(value: onnx.ValueInfoProto) -> tuple[str, list[int | str | None] | None]:
+    """dtype and axes: int, the dimension's name, or None for one without a name; None for an unknown rank."""
+    if value.type.WhichOneof("value") != "tensor_type":
+        raise ModelError(f"Input '{value.name}' is not a tensor (sequences, maps and optionals are not supported).")
+    tensor = value.type.tensor_type
+    dtype = to_dtype(tensor.elem_type)
+    if not tensor.HasField("shape"):
+        return dtype, None
+    axes: list[int | str | None] = []
+    for dim in tensor.shape.dim:
+        if dim.HasField("dim_value") and dim.dim_value > 0:
+            axes.append(dim.dim_value)
+        else:
+            axes.append(dim.dim_param if dim.dim_param not in ("", "?", "None", "-1") else None)
+    return dtype, axes
+
+
+def _by_shapes(
+    declared: dict[str, tuple[str, list[int | str | None] | None]],
+    dims: dict[str, Bound],
+    shapes: dict[str, tuple[Bound | None, ...]],
+) -> dict[str, Bound]:
+    """`dims` completed by what `shapes` say of named dimensions."""
+    bound = {name: _checked(f"--dim {name}", value) for name, value in dims.items()}
+    for name, given in shapes.items():
+        axes = declared[name][1]
+        if axes is None:
+            continue
+        if len(axes) != len(given):
+            raise ShapeError(
+                f"--shape {name} gives {len(given)} dimensions, but the model declares {len(axes)}: "
+                f"{name}[{','.join(_text(a) for a in axes)}]."
+            )
+        for i, (axis, value) in enumerate(zip(axes, given, strict=True)):
+            if value is None:
+                continue
+            value = _checked(f"--shape {name}, axis {i}", value)
+            if isinstance(axis, int) and value != axis:
+                raise ShapeError(f"--shape {name} gives {_text(value)} for axis {i}, but the model fixes it at {axis}.")
+            if isinstance(axis, str) and bound.setdefault(axis, value) != value:
+                raise ShapeError(
+                    f"--shape {name} gives {_text(value)} for axis {i}, but its dimension '{axis}' is bound "
+                    f"to {_text(bound[axis])} elsewhere."
+                )
+    return bound
+
+
+def _checked(where: str, value: Bound) -> Bound:
+    lower, upper = (value, value) if isinstance(value, int) else value
+    if lower < 1 or upper < lower:
+        raise ShapeError(f"{where}: {_text(value)} is not a size; give an int >= 1, or LOW..HIGH.")
+    return lower if lower == upper else (lower, upper)
+
+
+def _size(graph: Graph, name: str, value: Bound) -> Size:
+    if isinstance(value, int):
+        return value
+    lower, upper = value
+    if lower == upper:
+        return lower
+    if name not in graph.dims:
+        graph.dims[name] = DynamicDim(name, graph.algebra.new_dim(name, lower, upper), lower, upper)
+    return graph.dims[name].var
+
+
+def _unbound(name: str, axes: list[int | str | None], given: tuple[Bound | None, ...] | None, i: int) -> str:
+    axis = axes[i]
+    if isinstance(axis, str):
+        return f"dimension '{axis}' of input '{name}': --dim {axis}=1 (or a range, --dim {axis}=1..8)"
+    parts = []
+    for k, other in enumerate(axes):
+        if isinstance(other, int):
+            parts.append(str(other))
+        else:
+            parts.append(_text(given[k]) if given is not None and given[k] is not None else "?")
+    return f"axis {i} of input '{name}' has no name: --shape {name}={','.join(parts)} with a size for each ?"
+
+
+def _text(value: Bound | str | None) -> str:
+    if value is None:
+        return "?"
+    return f"{value[0]}..{value[1]}" if isinstance(value, tuple) else str(value)
+
+
+def _check_known(kind: str, flag: str, unknown: list[str], valid: list[str]) -> None:
+    if unknown:
+        names = ", ".join(repr(n) for n in valid) or "none"
+        raise ShapeError(f"{flag}: the model has no {kind} named '{unknown[0]}'; it has {names}.")

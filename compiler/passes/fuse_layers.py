@@ -1,0 +1,236 @@
+"""Forms layers: an operation that the kernel catalogue computes, with the elementwise operations that follow it.
+
+Each anchor below is one decorated function that says whether a call is such an operation; the epilogue is then grown
+along single uses. What no anchor takes stays in Relax and is scheduled as TIR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+import tvm_ffi
+from tvm import relax
+
+from ...codegen_templates.epilogue import EpilogueOp
+from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
+from .recognize_activations import MARKER
+
+Values = Mapping[relax.Var, relax.Expr]
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A match: the layer's family and attributes, its operands, and the output's channel axis (None: no epilogue)."""
+
+    family: str
+    attrs: Mapping[str, Any]
+    operands: tuple[relax.Expr, ...]
+    channel_axis: int | None
+
+
+_ANCHORS: dict[str, Callable[[relax.Var, tvm.ir.Call, Values], Anchor | None]] = {}
+
+
+def _anchor(*ops: str) -> Callable[[Any], Any]:
+    def register(function: Callable[[relax.Var, tvm.ir.Call, Values], Anchor | None]) -> Any:
+        for op in ops:
+            _ANCHORS[op] = function
+        return function
+
+    return register
+
+
+def fuse_layers(graph: Graph) -> Graph:
+    """Replaces every anchor and its epilogue by one `sparsec.layer.N` call at the place of the epilogue's end."""
+    main = Dataflow.of(graph)
+    values, uses = main.values(), main.uses()
+    readers: dict[relax.Var, list[relax.Var]] = {}
+    for var, value in main.bindings:
+        for read in free_vars(value):
+            readers.setdefault(read, []).append(var)
+    layers: dict[str, Layer] = dict(graph.layers)
+    calls: dict[relax.Var, relax.Expr] = {}
+    inside: set[relax.Var] = set()
+    for var, value in main.bindings:
+        match = _ANCHORS.get(op_name(value))
+        anchor = match(var, value, values) if match and var not in inside else None
+        if anchor is None:
+            continue
+        last, epilogue, operands = var, [], list(anchor.operands)
+        while anchor.channel_axis is not None and uses[last] == 1 and len(readers.get(last, ())) == 1:
+            reader = readers[last][0]
+            step = None if reader in inside else _epilogue_op(last, values[reader], anchor.channel_axis, values)
+            if step is None:
+                break
+            op, extra = step
+            epilogue.append(op)
+            operands += extra
+            last = reader
+            inside.add(reader)
+        name = f"{LAYER_PREFIX}{len(layers)}"
+        tensor = graph.tensors.get(last.name, last.name)
+        layers[name] = Layer(anchor.family, anchor.attrs, tuple(epilogue), tensor)
+        calls[last] = relax.op.call_dps_packed(name, relax.Tuple(operands), out_ty=last.ty)
+    main.bindings = [(var, calls.get(var, value)) for var, value in main.bindings]
+    return graph.with_main(main.live(), layers)
+
+
+# --- what may follow an operation -------------------------------------------------------------------------------------
+
+
+def _epilogue_op(
+    acc: relax.Var, value: relax.Expr, channel_axis: int, values: Values
+) -> tuple[EpilogueOp, list[relax.Expr]] | None:
+    """The op that applies `value` to the accumulator, and the tensor it reads beside it."""
+    name = op_name(value)
+    if name in _UNARY:
+        return EpilogueOp(_UNARY[name]), []
+    if name.startswith(MARKER):
+        return EpilogueOp(name.removeprefix(MARKER)), []
+    if name == "relax.clip":
+        return EpilogueOp("clip", (float(value.args[1].value), float(value.args[2].value))), []
+    if name == "relax.nn.leakyrelu":
+        return EpilogueOp("leaky_relu", (float(value.attrs.alpha),)), []
+    if name == "relax.nn.prelu":
+        slope = constant(value.args[1], values)
+        if slope is None or int(value.attrs.axis) % len(acc.ty.shape) != channel_axis % len(acc.ty.shape):
+            return None
+        return _channel_op("prelu", slope, acc, channel_axis)
+    if name in ("relax.add", "relax.multiply", "relax.subtract", "relax.divide"):
+        return _binary_op(name, acc, value, channel_axis, values)
+    return None
+
+
+_UNARY = {
+    "relax.nn.relu": "relu",
+    "relax.sigmoid": "sigmoid",
+    "relax.tanh": "tanh",
+    "relax.nn.silu": "silu",
+    "relax.nn.gelu": "gelu_erf",
+    "relax.nn.gelu_tanh": "gelu_tanh",
+}
+
+
+def _binary_op(
+    name: str, acc: relax.Var, value: relax.Expr, channel_axis: int, values: Values
+) -> tuple[EpilogueOp, list[relax.Expr]] | None:
+    left = isinstance(value.args[0], relax.Var) and value.args[0].same_as(acc)
+    other = value.args[1] if left else value.args[0]
+    if name in ("relax.subtract", "relax.divide") and not left:
+        return None
+    if not tvm_ffi.structural_equal(value.ty, acc.ty):
+        return None  # the accumulator itself is broadcast
+    array = constant(other, values)
+    if array is not None:
+        if name == "relax.subtract":
+            return _channel_op("bias", -array, acc, channel_axis)
+        if name == "relax.add":
+            return _channel_op("bias", array, acc, channel_axis)
+        if array.size == 1:
+            factor = float(array.reshape(())[()])
+            return EpilogueOp("scale", (1 / factor if name == "relax.divide" else factor,)), []
+        return None
+    if name in ("relax.add", "relax.multiply") and tvm_ffi.structural_equal(other.ty, acc.ty):
+        return EpilogueOp("add" if name == "relax.add" else "mul"), [other]
+    return None
+
+
+def _channel_op(
+    kind: str, array: np.ndarray, acc: relax.Var, channel_axis: int
+) -> tuple[EpilogueOp, list[relax.Expr]] | None:
+    """An op with one value per channel: `array` must broadcast along every other axis."""
+    rank = len(acc.ty.shape)
+    channels = acc.ty.shape[channel_axis]
+    if not isinstance(channels, tvm.tirx.IntImm) or array.ndim > rank:
+        return None
+    shape = (1,) * (rank - array.ndim) + array.shape
+    if any(d != 1 for i, d in enumerate(shape) if i != channel_axis % rank):
+        return None
+    vector = np.broadcast_to(array.reshape(-1), (int(channels),)).astype(np.float32)
+    return EpilogueOp(kind), [relax.const(np.ascontiguousarray(vector))]
+
+
+# --- anchors ----------------------------------------------------------------------------------------------------------
+
+
+def _is_f32(*exprs: relax.Expr) -> bool:
+    return all(str(e.ty.dtype) == "float32" for e in exprs)
+
+
+def _ints(values: Any) -> tuple[int, ...]:
+    return tuple(int(v) for v in values)
+
+
+@_anchor("relax.nn.conv2d", "relax.nn.conv1d")
+def _conv(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
+    data, weight = call.args
+    array = constant(weight, values)
+    rank = len(var.ty.shape) - 2
+    layouts = ("NCHW", "OIHW") if rank == 2 else ("NCW", "OIW")
+    if array is None or not _is_f32(var, data) or (call.attrs.data_layout, call.attrs.kernel_layout) != layouts:
+        return None
+    strides, dilation, padding = (_ints(x) for x in (call.attrs.strides, call.attrs.dilation, call.attrs.padding))
+    if rank == 1:  # a 1-D convolution is a 2-D one of height 1
+        array = array[:, :, None, :]
+        strides, dilation, padding = (1, *strides), (1, *dilation), (0, padding[0], 0, padding[1])
+    attrs = {"strides": strides, "dilation": dilation, "padding": padding, "groups": int(call.attrs.groups)}
+    return Anchor("conv2d", attrs, (data, relax.const(array)), 1)
+
+
+@_anchor("relax.matmul")
+def _matmul(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
+    a, b = call.args
+    if not _is_f32(var, a, b) or min(len(a.ty.shape), len(b.ty.shape)) < 2 or len(var.ty.shape) > 5:
+        return None
+    weight = constant(b, values)
+    if weight is not None and weight.ndim == 2:
+        return Anchor("linear", {}, (a, relax.const(weight)), -1)
+    return Anchor("matmul", {}, (a, b), -1)
+
+
+@_anchor("relax.nn.softmax", "relax.nn.log_softmax")
+def _softmax(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
+    rank = len(var.ty.shape)
+    if not _is_f32(var) or int(call.attrs.axis) % rank != rank - 1:
+        return None
+    return Anchor("softmax", {"log": op_name(call) == "relax.nn.log_softmax"}, (call.args[0],), None)
+
+
+@_anchor("relax.nn.layer_norm")
+def _layer_norm(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
+    data, gamma, beta = call.args
+    rank = len(var.ty.shape)
+    if not _is_f32(var, gamma, beta) or [a % rank for a in _ints(call.attrs.axes)] != [rank - 1]:
+        return None
+    return Anchor("layer_norm", {"epsilon": float(call.attrs.epsilon)}, (data, gamma, beta), None)
+
+
+@_anchor("relax.nn.max_pool2d", "relax.nn.avg_pool2d")
+def _pool(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
+    attrs = call.attrs
+    if not _is_f32(var) or attrs.layout != "NCHW":
+        return None
+    kind = "max" if op_name(call) == "relax.nn.max_pool2d" else "avg"
+    found = {
+        "kind": kind,
+        "kernel": _ints(attrs.pool_size),
+        "strides": _ints(attrs.strides),
+        "dilation": _ints(attrs.dilation),
+        "padding": _ints(attrs.padding),
+        "count_include_pad": bool(attrs.count_include_pad),
+    }
+    return Anchor("pool2d", found, (call.args[0],), None)
+
+
+@_anchor("relax.mean")
+def _global_average(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
+    (data,) = call.args
+    rank = len(data.ty.shape)
+    axes = None if call.attrs.axis is None else sorted(a % rank for a in _ints(call.attrs.axis))
+    if not _is_f32(var) or rank != 4 or axes != [2, 3]:
+        return None
+    return Anchor("global_average_pool", {}, (data,), None)

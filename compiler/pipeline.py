@@ -1,0 +1,139 @@
+"""The map of the compiler: the stages in order, one line and one reason each.
+
+Data flows one way: ONNX file -> prepared ONNX -> Relax graph -> program of kernel calls -> artifact. Every stage reads what
+the stages before it left in the `Compilation` and adds its own result.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from . import check, debug
+from .emit.artifact import emit_artifact
+from .frontend.importer import import_model
+from .frontend.load import LoadedModel, load
+from .frontend.prepare import PreparedModel, prepare
+from .graph import Graph
+from .lower.build_program import build_program
+from .lower.memory import MemoryPlan, plan_memory
+from .lower.program import Program
+from .passes.fuse_layers import fuse_layers
+from .passes.legalize import fuse_tir, legalize
+from .passes.recognize_activations import expand_activations, recognize_activations
+from .target import Target
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; see `sparsec.build`."""
+
+    target: Target
+    output: Path
+    dims: Mapping[str, int | tuple[int, int]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    emit: str = "so"
+    symbol_prefix: str = "sparsec_"
+    jobs: int = 1
+    dump_ir: Path | None = None
+
+
+@dataclass
+class Compilation:
+    """Everything known about one build, filled in stage by stage."""
+
+    source: str | os.PathLike[str] | onnx.ModelProto
+    options: Options
+    loaded: LoadedModel
+    prepared: PreparedModel
+    graph: Graph
+    program: Program
+    plan: MemoryPlan
+    manifest: dict[str, Any]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`run` adds to the compilation; `show` is the text that --dump-ir writes, with the file's suffix."""
+
+    name: str
+    reason: str
+    run: Callable[[Compilation], None]
+    show: Callable[[Compilation], str]
+    suffix: str = ".py"
+
+
+def _load(c: Compilation) -> None:
+    c.loaded = load(c.source)
+
+
+def _prepare(c: Compilation) -> None:
+    c.prepared = prepare(c.loaded, c.options.dims, c.options.shapes)
+
+
+def _import(c: Compilation) -> None:
+    c.graph = import_model(c.prepared)
+
+
+def _graph_pass(run: Callable[[Graph], Graph]) -> Callable[[Compilation], None]:
+    def stage(c: Compilation) -> None:
+        c.graph = run(c.graph)
+        check.check_graph(c.graph)
+
+    return stage
+
+
+def _lower(c: Compilation) -> None:
+    outputs = [o.name for o in c.prepared.outputs]
+    c.program = build_program(c.graph, c.prepared.dims, outputs, c.options.target, c.options.jobs)
+
+
+def _plan(c: Compilation) -> None:
+    c.plan = plan_memory(c.program)
+    check.check_program(c.program, c.plan)
+
+
+def _emit(c: Compilation) -> None:
+    c.manifest = emit_artifact(c.program, c.plan, c.prepared, c.loaded.sha256, c.options)
+
+
+def _script(c: Compilation) -> str:
+    return c.graph.script()
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("load", "read and check the ONNX file; weights stay mapped", _load, lambda c: debug.onnx_text(c.loaded.proto), ".txt"),
+    Stage("prepare", "bind dimensions, fold shape arithmetic and constants", _prepare, lambda c: debug.onnx_text(c.prepared.proto), ".txt"),
+    Stage("import", "ONNX to Relax, one converter per operator", _import, _script),
+    Stage("recognize", "activations by value, before they are taken apart", _graph_pass(recognize_activations), _script),
+    Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _graph_pass(fuse_layers), _script),
+    Stage("expand", "activations that no layer took become operators again", _graph_pass(expand_activations), _script),
+    Stage("legalize", "everything else to TIR, constants folded", _graph_pass(legalize), _script),
+    Stage("fuse_tir", "elementwise neighbours into one TIR function", _graph_pass(fuse_tir), _script),
+    Stage("lower", "layers and TIR functions to kernel calls", _lower, lambda c: debug.program_text(c.program), ".txt"),
+    Stage("plan_memory", "one arena, offsets at the dimensions' upper bounds", _plan, lambda c: debug.plan_text(c.program, c.plan), ".txt"),
+    Stage("emit", "driver, kernels, weights and manifest, linked", _emit, lambda c: debug.manifest_text(c.manifest), ".json"),
+)  # fmt: skip
+
+
+def compile_model(source: str | os.PathLike[str] | onnx.ModelProto, options: Options) -> Compilation:
+    """Runs every stage. The output file appears whole or not at all."""
+    blank: Any = None
+    c = Compilation(source, options, blank, blank, blank, blank, blank, blank, {})
+    for number, stage in enumerate(STAGES):
+        begin = time.perf_counter()
+        stage.run(c)
+        c.seconds[stage.name] = time.perf_counter() - begin
+        debug.after_stage(number, stage.name, stage.reason, c.seconds[stage.name])
+        if options.dump_ir is not None:
+            options.dump_ir.mkdir(parents=True, exist_ok=True)
+            path = options.dump_ir / f"{number:03d}_{stage.name}{stage.suffix}"
+            path.write_text(stage.show(c), encoding="utf-8")
+    return c

@@ -1,0 +1,52 @@
+# One command per chore. `make demo` and `make test` set up .venv themselves.
+PYTHON ?= python3
+VENV   ?= .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+.PHONY: demo test test-all lint types docs docs-check golden bench bench-kernels wheel clean setup
+
+setup: $(READY)
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install -q --upgrade pip
+	$(PY) -m pip install -q -e '.[compiler,dev]'
+	@touch $@
+
+demo: $(READY)      ## a real model: built, verified and timed against onnxruntime
+	$(PY) examples/demo.py
+
+test: $(READY)      ## what CI runs
+	$(PY) -m pytest -q -m "not slow"
+
+test-all: $(READY)  ## with the long sweeps
+	$(PY) -m pytest -q
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(READY)     ## checks the installed package, from outside of the tree
+	cd $(VENV) && $(abspath $(PY)) -m mypy --config-file $(CURDIR)/pyproject.toml
+
+docs: $(READY)      ## writes the generated tables
+	$(PY) docs/generate.py
+
+docs-check: $(READY)
+	$(PY) docs/generate.py --check
+
+golden: $(READY)    ## rewrites the golden files
+	$(PY) -m pytest -q tests --update-golden
+
+bench: $(READY)     ## the public models against onnxruntime
+	$(PY) benchmarks/models.py
+
+bench-kernels: $(READY)
+	$(PY) benchmarks/kernels.py
+
+wheel: $(READY)
+	$(PY) -m build --wheel
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

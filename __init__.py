@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _WHERE = {"build": ".compiler", "load": ".runtime_stub.loader", "Model": ".runtime_stub.loader"}
 
-__all__ = ["Model", "SparsecError", "build", "load"]  # noqa: F822
+__all__ = ["Model", "SparsecError", "build", "load"]
 
 
 def __getattr__(name: str) -> Any:

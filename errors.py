@@ -1,4 +1,4 @@
-"""Every exception that sparsec raises on purpose. Their text is written for the user: what is wrong, where, what to do."""
+"""Every exception that sparsec raises on purpose; their text tells the user what is wrong, where, and what to do."""
 
 from __future__ import annotations
 

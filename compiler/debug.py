@@ -1,6 +1,7 @@
 """What the compiler shows of itself: the SPARSEC_DEBUG ladder and the text of each stage for --dump-ir.
 
-0 quiet · 1 decisions per layer · 2 memory and sizes · 3 stages and their time · 4 commands of the toolchain · 5 everything TVM says
+0 quiet · 1 decisions per layer · 2 memory and sizes · 3 stages and their time · 4 commands of the toolchain
+5 everything that TVM says
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def step_text(step: Step) -> str:
 
     operands = ", ".join(show(p) for p in step.pointers)
     scalars = "".join(f" {text(s)}" for s in step.scalars)
-    return f"{step.symbol}({operands};{scalars}) over {text(step.extent)} by {step.grain}  # {', '.join(step.nodes)} {step.reason}"
+    call = f"{step.symbol}({operands};{scalars}) over {text(step.extent)} by {step.grain}"
+    return f"{call}  # {', '.join(step.nodes)} {step.reason}"
 
 
 def program_text(program: Program) -> str:

@@ -1,7 +1,7 @@
 """The map of the compiler: the stages in order, one line and one reason each.
 
-Data flows one way: ONNX file -> prepared ONNX -> Relax graph -> program of kernel calls -> artifact. Every stage reads what
-the stages before it left in the `Compilation` and adds its own result.
+Data flows one way: ONNX file -> prepared ONNX -> Relax graph -> program of kernel calls -> artifact. Every stage reads
+what the stages before it left in the `Compilation` and adds its own result.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _import(c: Compilation) -> None:
     c.graph = import_model(c.prepared)
 
 
-def _graph_pass(run: Callable[[Graph], Graph]) -> Callable[[Compilation], None]:
+def _pass(run: Callable[[Graph], Graph]) -> Callable[[Compilation], None]:
     def stage(c: Compilation) -> None:
         c.graph = run(c.graph)
         check.check_graph(c.graph)
@@ -108,19 +108,27 @@ def _script(c: Compilation) -> str:
     return c.graph.script()
 
 
+def _loaded_text(c: Compilation) -> str:
+    return debug.onnx_text(c.loaded.proto)
+
+
+def _prepared_text(c: Compilation) -> str:
+    return debug.onnx_text(c.prepared.proto)
+
+
 STAGES: tuple[Stage, ...] = (
-    Stage("load", "read and check the ONNX file; weights stay mapped", _load, lambda c: debug.onnx_text(c.loaded.proto), ".txt"),
-    Stage("prepare", "bind dimensions, fold shape arithmetic and constants", _prepare, lambda c: debug.onnx_text(c.prepared.proto), ".txt"),
+    Stage("load", "read and check the ONNX file; weights stay mapped", _load, _loaded_text, ".txt"),
+    Stage("prepare", "bind dimensions, fold shape arithmetic and constants", _prepare, _prepared_text, ".txt"),
     Stage("import", "ONNX to Relax, one converter per operator", _import, _script),
-    Stage("recognize", "activations by value, before they are taken apart", _graph_pass(recognize_activations), _script),
-    Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _graph_pass(fuse_layers), _script),
-    Stage("expand", "activations that no layer took become operators again", _graph_pass(expand_activations), _script),
-    Stage("legalize", "everything else to TIR, constants folded", _graph_pass(legalize), _script),
-    Stage("fuse_tir", "elementwise neighbours into one TIR function", _graph_pass(fuse_tir), _script),
-    Stage("lower", "layers and TIR functions to kernel calls", _lower, lambda c: debug.program_text(c.program), ".txt"),
-    Stage("plan_memory", "one arena, offsets at the dimensions' upper bounds", _plan, lambda c: debug.plan_text(c.program, c.plan), ".txt"),
-    Stage("emit", "driver, kernels, weights and manifest, linked", _emit, lambda c: debug.manifest_text(c.manifest), ".json"),
-)  # fmt: skip
+    Stage("recognize", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
+    Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _pass(fuse_layers), _script),
+    Stage("expand", "activations that no layer took become operators again", _pass(expand_activations), _script),
+    Stage("legalize", "everything else to TIR, constants folded", _pass(legalize), _script),
+    Stage("fuse_tir", "elementwise neighbours into one TIR function", _pass(fuse_tir), _script),
+    Stage("lower", "layers and TIR to kernel calls", _lower, lambda c: debug.program_text(c.program), ".txt"),
+    Stage("plan_memory", "one arena for all", _plan, lambda c: debug.plan_text(c.program, c.plan), ".txt"),
+    Stage("emit", "driver, kernels, weights, linked", _emit, lambda c: debug.manifest_text(c.manifest), ".json"),
+)
 
 
 def compile_model(source: str | os.PathLike[str] | onnx.ModelProto, options: Options) -> Compilation:

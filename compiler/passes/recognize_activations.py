@@ -1,7 +1,7 @@
 """Finds activation functions by their values, however the exporter spelled them.
 
 A region of elementwise operations on one tensor with scalar constants is a function R -> R. It is evaluated on a grid
-and compared with the functions that kernels know; GELU alone has a dozen spellings in the wild, and they all agree in value.
+and compared with the functions that kernels know: GELU alone has a dozen spellings, and they all agree in value.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`sparsec verify`: the artifact against onnxruntime with its optimizations off.
 
-Layer by layer, each layer is given the reference's own inputs: the model is cut at every tensor that a kernel of the artifact
-writes, so that errors cannot add up and the first wrong layer is named.
+Layer by layer, each layer is given the reference's own inputs: the model is cut at every tensor that a kernel of the
+artifact writes, so that errors cannot add up and the wrong layer is named.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CUT_SUFFIX = "__reference"
 
 @dataclass(frozen=True)
 class Row:
-    """One compared tensor. Relative error is to the reference's largest magnitude; ULPs are of the tensor's float type."""
+    """One compared tensor: relative error is to the reference's largest magnitude, ULPs are of the float type."""
 
     name: str
     max_abs: float

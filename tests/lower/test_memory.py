@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,7 @@ def step(*pointers, n_outputs=1):
 def chain(sizes, dims=()):
     """A straight line: input -> t1 -> t2 -> … -> output."""
     buffers = [Buffer(i, f"t{i}", "float32", (size,)) for i, size in enumerate(sizes)]
-    steps = [step(a, b) for a, b in zip(buffers, buffers[1:], strict=False)]
+    steps = [step(a, b) for a, b in pairwise(buffers)]
     return Program(dims, (buffers[0],), (buffers[-1],), steps)
 
 

@@ -29,9 +29,8 @@ EXPRESSIONS = [
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sizes")
-    rows = "".join(
-        f"int64_t e{i}(const int64_t *dims) {{ return {to_c(e, DIMS)}; }}\n" for i, e in enumerate(EXPRESSIONS)
-    )
+    texts = [to_c(e, DIMS) for e in EXPRESSIONS]
+    rows = "".join(f"int64_t e{i}(const int64_t *dims) {{ return {t}; }}\n" for i, t in enumerate(texts))
     helpers = """#include <stdint.h>
 static inline int64_t sparsec_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t sparsec_max(int64_t a, int64_t b) { return a > b ? a : b; }

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tvm
 from tvm import relax
 
-from ..codegen_templates.epilogue import EpilogueOp
+
+if TYPE_CHECKING:
+    from ..codegen_templates.epilogue import EpilogueOp
 
 LAYER_PREFIX = "sparsec.layer."
 

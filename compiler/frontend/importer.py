@@ -168,5 +168,3 @@ def _report(prepared: PreparedModel, node: Node, reason: str) -> None:
     if "could not be compiled" in reason:
         return  # a consequence of another node's problem
     prepared.diagnostics.add(node, [describe(t.dtype, t.shape) for t in types], reason)
-
-

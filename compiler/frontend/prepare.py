@@ -146,7 +146,9 @@ class _Pass:
         nodes, initializers, results = inline.branch_nodes(branch, self.loaded.opsets, self.names, self._array)
         for name, value in initializers.items():
             self._constant(name, value)
-        links = [Node("Identity", [made], [out], version=onnx_schema.NEWEST) for out, made in zip(node.outputs, results)]
+        links = [
+            Node("Identity", [made], [out], version=onnx_schema.NEWEST) for out, made in zip(node.outputs, results)
+        ]
         self._again([*nodes, *[link for link in links if link.outputs[0]]])
 
     # ---- values ------------------------------------------------------------------------------------------------------

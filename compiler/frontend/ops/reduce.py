@@ -1,0 +1,86 @@
+"""Reductions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tvm import relax
+
+from ..diagnostics import CannotConvert
+from ..registry import converter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..context import Context
+    from ..graph import Node
+
+
+@converter("ReduceMax", "ReduceMin", "ReduceMean", "ReduceSum", "ReduceProd")
+def reduce_(context: Context, node: Node) -> Any:
+    """ReduceMax-20, ReduceMin-20 (bool as well), ReduceMean-18, ReduceSum-13, ReduceProd-18."""
+    function = {
+        "ReduceMax": relax.op.max,
+        "ReduceMin": relax.op.min,
+        "ReduceMean": relax.op.mean,
+        "ReduceSum": relax.op.sum,
+        "ReduceProd": relax.op.prod,
+    }[node.op_type]
+    if context.dtype(node.inputs[0]) == "bool":
+        as_number = context.emit(relax.op.astype(context.expr(node.inputs[0]), "uint8"))
+        return relax.op.astype(context.normalize(_over_axes(context, node, function, as_number)), "bool")
+    return _over_axes(context, node, function, context.expr(node.inputs[0]))
+
+
+def _over_axes(context: Context, node: Node, function: Callable[..., Any], x: Any) -> Any:
+    axes = axes_of(context, node)
+    return x if axes == [] else function(x, axes, keepdims=bool(node.attrs.get("keepdims", 1)))
+
+
+def axes_of(context: Context, node: Node) -> list[int] | None:
+    """The reduced axes, None for all of them, [] for none."""
+    rank = len(context.shape(node.inputs[0]))
+    axes = context.ints(node.inputs[1], "axes") if node.input(1) else []
+    if not axes:
+        return [] if node.attrs.get("noop_with_empty_axes", 0) or rank == 0 else None
+    if any(not isinstance(a, int) for a in axes):
+        raise CannotConvert("reduction axes must be constant")
+    return sorted(int(a) % rank for a in axes)
+
+
+@converter("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")
+def reduce_composed(context: Context, node: Node) -> Any:
+    """ReduceL1-18, ReduceL2-18, ReduceSumSquare-18, ReduceLogSum-18."""
+    x = context.expr(node.inputs[0])
+    if node.op_type == "ReduceL1":
+        x = context.emit(relax.op.abs(x))
+    elif node.op_type != "ReduceLogSum":
+        x = context.emit(relax.op.multiply(x, x))
+    total = context.normalize(_over_axes(context, node, relax.op.sum, x))
+    dtype = context.dtype(node.inputs[0])
+    if node.op_type == "ReduceL2":
+        return _in_float(context, relax.op.sqrt, total, dtype)
+    return _in_float(context, relax.op.log, total, dtype) if node.op_type == "ReduceLogSum" else total
+
+
+def _in_float(context: Context, function: Callable[[Any], Any], x: Any, dtype: str) -> Any:
+    if dtype.startswith("float"):
+        return function(x)
+    y = context.normalize(function(context.emit(relax.op.astype(x, "float64"))))
+    return relax.op.astype(y, dtype)
+
+
+@converter("ReduceLogSumExp")
+def reduce_log_sum_exp(context: Context, node: Node) -> Any:
+    """ReduceLogSumExp-18, with the maximum taken out so that exp cannot overflow."""
+    x, dtype = context.expr(node.inputs[0]), context.dtype(node.inputs[0])
+    if not dtype.startswith("float"):
+        raise CannotConvert("ReduceLogSumExp of integers is not supported")
+    axes = axes_of(context, node)
+    if axes == []:
+        return x
+    largest = context.emit(relax.op.max(x, axes, keepdims=True))
+    shifted = context.emit(relax.op.exp(context.normalize(relax.op.subtract(x, largest))))
+    total = context.emit(relax.op.sum(shifted, axes, keepdims=True))
+    y = context.emit(relax.op.add(context.normalize(relax.op.log(total)), largest))
+    return y if node.attrs.get("keepdims", 1) else relax.op.squeeze(y, axes)

@@ -17,8 +17,10 @@ from .lower.sizes import bounds, product, upper
 
 def check_graph(graph: Graph) -> None:
     """Well-formed Relax in one block, every layer call described, variables defined before they are read."""
-    if not relax.analysis.well_formed(graph.module):
-        raise InternalError("the Relax module is not well-formed")
+    try:
+        relax.analysis.well_formed(graph.module)
+    except Exception as error:
+        raise InternalError(f"the Relax module is not well-formed: {error}") from error
     main = Dataflow.of(graph)
     if len(graph.module["main"].body.blocks) > 1:
         raise InternalError("main has more than one block")

@@ -14,6 +14,7 @@ from typing import Any
 
 import onnx
 
+from .frontend.graph import Graph as FrontendGraph
 from .lower.memory import MemoryPlan, root_of
 from .lower.program import Buffer, Constant, Program, Step
 from .lower.sizes import text
@@ -39,6 +40,15 @@ def after_stage(number: int, name: str, reason: str, seconds: float) -> None:
 def onnx_text(proto: onnx.ModelProto) -> str:
     """The graph in ONNX's own textual form; initializers by name and shape."""
     return str(onnx.helper.printable_graph(proto.graph)) + "\n"
+
+
+def prepared_text(graph: FrontendGraph) -> str:
+    """One node per line, with the types of what it makes."""
+    rows = [f"input {name}: {graph.types[name]}" for name in graph.inputs]
+    for node in graph.nodes:
+        made = ", ".join(f"{name}: {graph.types[name].dtype}{graph.types[name].shape}" for name in node.outputs if name)
+        rows.append(f"{made} = {node.op_type}({', '.join(node.inputs)}) {node.attrs or ''}")
+    return "\n".join([*rows, *(f"output {name} = {tensor}" for name, tensor in graph.outputs)]) + "\n"
 
 
 def step_text(step: Step) -> str:

@@ -14,7 +14,6 @@ import numpy as np
 import tvm
 from tvm import relax
 
-
 if TYPE_CHECKING:
     from ..codegen_templates.epilogue import EpilogueOp
 
@@ -164,4 +163,20 @@ def constant(expr: relax.Expr, values: Mapping[relax.Var, relax.Expr]) -> np.nda
         if op_name(expr) == "relax.permute_dims":
             return np.ascontiguousarray(base.transpose(None if expr.attrs.axes is None else list(expr.attrs.axes)))
         return base.reshape([int(d) for d in expr.ty.shape])
+    if op_name(expr) == "relax.dequantize":
+        return _dequantized(expr, *(constant(a, values) for a in expr.args))
     return None
+
+
+def _dequantized(
+    expr: tvm.ir.Call, data: np.ndarray | None, scale: np.ndarray | None, zero_point: np.ndarray | None
+) -> np.ndarray | None:
+    """(data - zero_point) * scale in float32, per tensor or along an axis (ONNX DequantizeLinear)."""
+    if data is None or scale is None or zero_point is None:
+        return None
+    shape = [1] * data.ndim
+    if scale.size > 1:
+        shape[int(expr.attrs.axis)] = scale.size
+    zero = zero_point.astype(np.int64).reshape(shape if zero_point.size > 1 else [1] * data.ndim)
+    centred = (data.astype(np.int64) - zero).astype(np.float32)
+    return np.asarray(centred * scale.astype(np.float32).reshape(shape), np.float32)

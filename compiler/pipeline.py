@@ -23,10 +23,11 @@ from .frontend.prepare import PreparedModel, prepare
 from .graph import Graph
 from .lower.build_program import build_program
 from .lower.memory import MemoryPlan, plan_memory
-from .lower.program import Program
+from .lower.program import Dim, Program
 from .passes.fuse_layers import fuse_layers
 from .passes.legalize import fuse_tir, legalize
 from .passes.recognize_activations import expand_activations, recognize_activations
+from .passes.recognize_layer_norm import recognize_layer_norm
 from .target import Target
 
 
@@ -75,11 +76,13 @@ def _load(c: Compilation) -> None:
 
 
 def _prepare(c: Compilation) -> None:
-    c.prepared = prepare(c.loaded, c.options.dims, c.options.shapes)
+    c.prepared = prepare(c.loaded, dict(c.options.dims), dict(c.options.shapes))
 
 
 def _import(c: Compilation) -> None:
-    c.graph = import_model(c.prepared)
+    imported = import_model(c.prepared)
+    c.graph = Graph(imported.module, imported.tensors)
+    check.check_graph(c.graph)
 
 
 def _pass(run: Callable[[Graph], Graph]) -> Callable[[Compilation], None]:
@@ -91,8 +94,9 @@ def _pass(run: Callable[[Graph], Graph]) -> Callable[[Compilation], None]:
 
 
 def _lower(c: Compilation) -> None:
-    outputs = [o.name for o in c.prepared.outputs]
-    c.program = build_program(c.graph, c.prepared.dims, outputs, c.options.target, c.options.jobs)
+    dims = tuple(Dim(d.name, d.lower, d.upper) for d in c.prepared.dims.values())
+    outputs = [name for name, _ in c.prepared.outputs]
+    c.program = build_program(c.graph, dims, outputs, c.options.target, c.options.jobs)
 
 
 def _plan(c: Compilation) -> None:
@@ -113,14 +117,15 @@ def _loaded_text(c: Compilation) -> str:
 
 
 def _prepared_text(c: Compilation) -> str:
-    return debug.onnx_text(c.prepared.proto)
+    return debug.prepared_text(c.prepared)
 
 
 STAGES: tuple[Stage, ...] = (
     Stage("load", "read and check the ONNX file; weights stay mapped", _load, _loaded_text, ".txt"),
     Stage("prepare", "bind dimensions, fold shape arithmetic and constants", _prepare, _prepared_text, ".txt"),
     Stage("import", "ONNX to Relax, one converter per operator", _import, _script),
-    Stage("recognize", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
+    Stage("layer_norm", "layer normalization that was spelled out", _pass(recognize_layer_norm), _script),
+    Stage("activations", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
     Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _pass(fuse_layers), _script),
     Stage("expand", "activations that no layer took become operators again", _pass(expand_activations), _script),
     Stage("legalize", "everything else to TIR, constants folded", _pass(legalize), _script),

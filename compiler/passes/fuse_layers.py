@@ -32,6 +32,9 @@ class Anchor:
     channel_axis: int | None
 
 
+_GATHER = "sparsec.gather.axis"
+"""The importer's call for a Gather with run-time indices; the axis follows."""
+
 _ANCHORS: dict[str, Callable[[relax.Var, tvm.ir.Call, Values], Anchor | None]] = {}
 
 
@@ -56,7 +59,7 @@ def fuse_layers(graph: Graph) -> Graph:
     calls: dict[relax.Var, relax.Expr] = {}
     inside: set[relax.Var] = set()
     for var, value in main.bindings:
-        match = _ANCHORS.get(op_name(value))
+        match = _ANCHORS.get(_GATHER if op_name(value).startswith(_GATHER) else op_name(value))
         anchor = match(var, value, values) if match and var not in inside else None
         if anchor is None:
             continue
@@ -71,6 +74,8 @@ def fuse_layers(graph: Graph) -> Graph:
             operands += extra
             last = reader
             inside.add(reader)
+        if anchor.family in ("conv2d", "linear"):
+            epilogue, operands = fold_affine(anchor, epilogue, operands)
         name = f"{LAYER_PREFIX}{len(layers)}"
         tensor = graph.tensors.get(last.name, last.name)
         layers[name] = Layer(anchor.family, anchor.attrs, tuple(epilogue), tensor)
@@ -96,10 +101,11 @@ def _epilogue_op(
     if name == "relax.nn.leakyrelu":
         return EpilogueOp("leaky_relu", (float(value.attrs.alpha),)), []
     if name == "relax.nn.prelu":
-        slope = constant(value.args[1], values)
-        if slope is None or int(value.attrs.axis) % len(acc.ty.shape) != channel_axis % len(acc.ty.shape):
+        slope, rank = constant(value.args[1], values), len(acc.ty.shape)
+        if slope is None or int(value.attrs.axis) % rank != channel_axis % rank:
             return None
-        return _channel_op("prelu", slope, acc, channel_axis)
+        along = [-1 if i == channel_axis % rank else 1 for i in range(rank)]
+        return _channel_op("prelu", slope.reshape(along), acc, channel_axis)
     if name in ("relax.add", "relax.multiply", "relax.subtract", "relax.divide"):
         return _binary_op(name, acc, value, channel_axis, values)
     return None
@@ -154,6 +160,34 @@ def _channel_op(
     return EpilogueOp(kind), [relax.const(np.ascontiguousarray(vector))]
 
 
+def fold_affine(
+    anchor: Anchor, epilogue: list[EpilogueOp], operands: list[relax.Expr]
+) -> tuple[list[EpilogueOp], list[relax.Expr]]:
+    """Constant factors and addends right after the product go into the weights and one bias.
+
+    Operands are (data, weights, one per epilogue op with a tensor…).
+    """
+    factor, bias, taken, extra = 1.0, None, 0, list(operands[2:])
+    for op in epilogue:
+        if op.kind == "scale":
+            factor *= op.params[0]
+            bias = None if bias is None else bias * op.params[0]
+        elif op.kind == "bias":
+            addend = extra.pop(0).value.numpy().astype(np.float64)
+            bias = addend if bias is None else bias + addend
+        else:
+            break
+        taken += 1
+    if taken == 0 or (taken == 1 and factor == 1.0):
+        return epilogue, operands
+    weights = (operands[1].value.numpy().astype(np.float64) * factor).astype(np.float32)
+    rest = epilogue[taken:]
+    if bias is None:
+        return rest, [operands[0], relax.const(weights), *extra]
+    bias_operand = relax.const(bias.astype(np.float32))
+    return [EpilogueOp("bias"), *rest], [operands[0], relax.const(weights), bias_operand, *extra]
+
+
 # --- anchors ----------------------------------------------------------------------------------------------------------
 
 
@@ -165,7 +199,7 @@ def _ints(values: Any) -> tuple[int, ...]:
     return tuple(int(v) for v in values)
 
 
-@_anchor("relax.nn.conv2d", "relax.nn.conv1d")
+@_anchor("relax.nn.conv1d", "relax.nn.conv2d")
 def _conv(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
     data, weight = call.args
     array = constant(weight, values)
@@ -179,6 +213,12 @@ def _conv(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
         strides, dilation, padding = (1, *strides), (1, *dilation), (0, padding[0], 0, padding[1])
     attrs = {"strides": strides, "dilation": dilation, "padding": padding, "groups": int(call.attrs.groups)}
     return Anchor("conv2d", attrs, (data, relax.const(array)), 1)
+
+
+@_anchor(_GATHER)
+def _gather(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
+    axis = int(op_name(call).removeprefix(_GATHER))
+    return Anchor("gather", {"axis": axis}, tuple(call.args[1].fields), None)
 
 
 @_anchor("relax.matmul")

@@ -31,7 +31,7 @@ def remove_dead(graph: Graph) -> None:
     live.update(graph.inputs)
     for table in (graph.constants, graph.symbols, graph.types):
         for name in [name for name in table if name not in live]:
-            del table[name]  # type: ignore[attr-defined]
+            del table[name]
 
 
 def fold_batch_norm(graph: Graph) -> None:

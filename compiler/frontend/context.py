@@ -53,7 +53,7 @@ class Context:
     def weight(self, name: str) -> Any:
         """A tensor as a Relax expression, as a stored constant wherever its value is known."""
         value = self.graph.constants.get(name)
-        if value is None or 0 not in value.strides or self._abstract(value):
+        if value is None or 0 not in value.strides or self.abstract(value):
             return self.expr(name)
         return constant(value)
 
@@ -109,7 +109,7 @@ class Context:
         value = self.graph.constants[name]
         if value.dtype == object:
             raise CannotConvert("strings are not supported")
-        if self._abstract(value):
+        if self.abstract(value):
             return relax.Var("weight", relax.TensorType(sizes(value.shape), str(value.dtype.name)))
         if 0 in value.strides and value.nbytes > _FILL_BYTES:
             base = value[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in value.strides)]
@@ -117,7 +117,8 @@ class Context:
                 return self.builder.emit(relax.op.broadcast_to(constant(base), sizes(value.shape)))
         return constant(value)
 
-    def _abstract(self, value: np.ndarray) -> bool:
+    def abstract(self, value: np.ndarray) -> bool:
+        """Whether only the type of this constant is wanted."""
         return self.abstract_above is not None and value.nbytes > self.abstract_above
 
     def _materialized(self, values: np.ndarray, dtype: str) -> Any:

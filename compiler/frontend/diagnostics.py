@@ -57,12 +57,14 @@ class Diagnostics:
 
     problems: list[Problem] = field(default_factory=list)
 
-    def add(self, node: Node, inputs: list[str], reason: str = "") -> None:
-        """Record that `node` cannot be compiled; `inputs` are its input types as text."""
+    def add(self, node: Node, opset: int, inputs: list[str], reason: str = "") -> None:
+        """Record that `node` of a model in `opset` cannot be compiled; `inputs` are its input types as text."""
         hint = reason or HINTS.get(node.op_type, "no converter for this operator")
         if all(p.node != label(node) for p in self.problems):
             shapes = ", ".join(inputs) or "none"
-            self.problems.append(Problem(label(node), node.op_type, node.version, node.domain, shapes, hint))
+            self.problems.append(
+                Problem(label(node), node.op_type, node.version if node.domain else opset, node.domain, shapes, hint)
+            )
 
     def check(self) -> None:
         """Raise one UnsupportedError for everything recorded."""

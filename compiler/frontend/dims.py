@@ -9,6 +9,8 @@ from .graph import DynamicDim, Graph, Size, TensorType
 from .onnx_schema import to_dtype
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import onnx
 
 Bound: TypeAlias = "int | tuple[int, int]"
@@ -18,8 +20,8 @@ Bound: TypeAlias = "int | tuple[int, int]"
 def bind_inputs(
     graph: Graph,
     inputs: list[onnx.ValueInfoProto],
-    dims: dict[str, Bound],
-    shapes: dict[str, tuple[Bound | None, ...]],
+    dims: Mapping[str, Bound],
+    shapes: Mapping[str, Sequence[Bound | None]],
 ) -> None:
     """Give every input of `graph` its type.
 
@@ -38,12 +40,12 @@ def bind_inputs(
     _check_known("input", "--shape", sorted(shapes.keys() - declared.keys()), sorted(declared))
     bound = _by_shapes(declared, dims, shapes)
     unbound: list[str] = []
-    for name, (dtype, axes) in declared.items():
+    for name, (dtype, declared_axes) in declared.items():
         given = shapes.get(name)
-        if axes is None and given is None:
+        if declared_axes is None and given is None:
             unbound.append(f"input '{name}' has no declared rank: --shape {name}=SIZE,…")
             continue
-        axes = axes if axes is not None else [None] * len(given or ())
+        axes = declared_axes if declared_axes is not None else [None] * len(given or ())
         shape: list[Size] = []
         for i, axis in enumerate(axes):
             value = given[i] if given is not None else None
@@ -81,8 +83,8 @@ def _declared(value: onnx.ValueInfoProto) -> tuple[str, list[int | str | None] |
 
 def _by_shapes(
     declared: dict[str, tuple[str, list[int | str | None] | None]],
-    dims: dict[str, Bound],
-    shapes: dict[str, tuple[Bound | None, ...]],
+    dims: Mapping[str, Bound],
+    shapes: Mapping[str, Sequence[Bound | None]],
 ) -> dict[str, Bound]:
     """`dims` completed by what `shapes` say of named dimensions."""
     bound = {name: _checked(f"--dim {name}", value) for name, value in dims.items()}
@@ -95,10 +97,10 @@ def _by_shapes(
                 f"--shape {name} gives {len(given)} dimensions, but the model declares {len(axes)}: "
                 f"{name}[{','.join(_text(a) for a in axes)}]."
             )
-        for i, (axis, value) in enumerate(zip(axes, given, strict=True)):
-            if value is None:
+        for i, (axis, asked) in enumerate(zip(axes, given, strict=True)):
+            if asked is None:
                 continue
-            value = _checked(f"--shape {name}, axis {i}", value)
+            value = _checked(f"--shape {name}, axis {i}", asked)
             if isinstance(axis, int) and value != axis:
                 raise ShapeError(f"--shape {name} gives {_text(value)} for axis {i}, but the model fixes it at {axis}.")
             if isinstance(axis, str) and bound.setdefault(axis, value) != value:
@@ -127,7 +129,7 @@ def _size(graph: Graph, name: str, value: Bound) -> Size:
     return graph.dims[name].var
 
 
-def _unbound(name: str, axes: list[int | str | None], given: tuple[Bound | None, ...] | None, i: int) -> str:
+def _unbound(name: str, axes: list[int | str | None], given: Sequence[Bound | None] | None, i: int) -> str:
     axis = axes[i]
     if isinstance(axis, str):
         return f"dimension '{axis}' of input '{name}': --dim {axis}=1 (or a range, --dim {axis}=1..8)"

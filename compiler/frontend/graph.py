@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .diagnostics import Diagnostics, describe
+
 if TYPE_CHECKING:
-    from .diagnostics import Diagnostics
     from .symbolic import Algebra
 
 Size: TypeAlias = Any
@@ -64,6 +65,13 @@ class DynamicDim:
     upper: int
 
 
+class Output(NamedTuple):
+    """A model output; its name and the tensor's differ where an Identity was removed."""
+
+    name: str
+    tensor: str
+
+
 @dataclass
 class Graph:
     """What `prepare` hands to the importer."""
@@ -71,8 +79,7 @@ class Graph:
     algebra: Algebra
     nodes: list[Node] = field(default_factory=list)
     inputs: list[str] = field(default_factory=list)
-    outputs: list[tuple[str, str]] = field(default_factory=list)
-    """(the model's output name, the tensor that holds it); they differ where an Identity was removed."""
+    outputs: list[Output] = field(default_factory=list)
     types: dict[str, TensorType] = field(default_factory=dict)
     constants: dict[str, np.ndarray] = field(default_factory=dict)
     """May be views with zero strides: a filled tensor takes no memory until a converter needs it."""
@@ -82,6 +89,8 @@ class Graph:
     input_ranges: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Integer inputs whose use shows which values make sense, both ends included."""
     sha256: str = ""
+    opset: int = 0
+    """The model's own; nodes are in the newest form."""
 
     def known(self, name: str) -> np.ndarray | None:
         """A tensor's value if it is constant or symbolic, else None ('' included)."""
@@ -104,10 +113,24 @@ class Graph:
 class PreparedModel(Graph):
     """A graph without shape arithmetic, ready to import; `diagnostics` holds what preparation already found."""
 
-    diagnostics: Diagnostics = field(default_factory=lambda: _new_diagnostics())
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+
+    def text(self) -> str:
+        """A line per input, node and output, for --dump-ir."""
+        lines = [f"input {name}: {self._described(name)}" for name in self.inputs]
+        for node in self.nodes:
+            made = ", ".join(f"{name}: {self._described(name)}" for name in node.outputs if name)
+            used = ", ".join(name or "-" for name in node.inputs)
+            attrs = "".join(f" {k}={_short(v)}" for k, v in node.attrs.items())
+            lines.append(f"{made} = {node.op_type}({used}){attrs}")
+        lines += [f"output {o.name} = {o.tensor}" for o in self.outputs]
+        return "\n".join(lines) + "\n"
+
+    def _described(self, name: str) -> str:
+        known = self.types.get(name)
+        return describe(known.dtype, known.shape) if known else "?"
 
 
-def _new_diagnostics() -> Diagnostics:
-    from .diagnostics import Diagnostics
-
-    return Diagnostics()
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tvm import IRModule, ir, relax
+from tvm import IRModule, relax
 
 from . import registry, tvm_converters
 from .context import Context, sizes
@@ -14,7 +14,7 @@ from .graph import Graph, Node, PreparedModel, TensorType
 from .names import NameSupply, identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 
 @dataclass
@@ -65,24 +65,30 @@ def import_model(prepared: PreparedModel) -> ImportedModel:
                     _import_node(context, node, names, result)
                 except CannotConvert as verdict:
                     _report(prepared, node, str(verdict))
-            prepared.diagnostics.check()
-            output = builder.emit_output(relax.Tuple([context.expr(made) for _, made in prepared.outputs]))
+            # The builder must be left in order before anything is raised.
+            complete = not prepared.diagnostics.problems
+            results = [context.expr(made) for _, made in prepared.outputs] if complete else []
+            output = builder.emit_output(relax.Tuple(results))
         builder.emit_func_output(output)
+    prepared.diagnostics.check()
     result.module = builder.get()
     result.module["main"] = result.module["main"].with_attr("num_input", len(parameters))
     return result
 
 
 def _import_node(context: Context, node: Node, names: NameSupply, result: ImportedModel) -> None:
-    for name, expr in zip(node.outputs, convert(context, node)):
+    made = convert(context, node)
+    if len(made) < len(node.outputs):
+        raise CannotConvert(f"its output '{node.outputs[len(made)]}' is not supported")
+    for name, expr in zip(node.outputs, made, strict=False):
         if not name:
             continue
         _check_type(context.graph, name, expr)
-        if not (isinstance(expr, relax.Var) and expr.name not in result.tensors):
-            expr = context.builder.emit(expr, name_hint=names.fresh(identifier(name)))
-        result.tensors[expr.name] = name
-        result.nodes[expr.name] = node.name
-        context.exprs[name] = expr
+        fresh = isinstance(expr, relax.Var) and expr.name not in result.tensors
+        var = expr if fresh else context.builder.emit(expr, name_hint=names.fresh(identifier(name)))
+        result.tensors[var.name] = name
+        result.nodes[var.name] = node.name
+        context.exprs[name] = var
 
 
 def convert(context: Context, node: Node) -> list[Any]:
@@ -124,7 +130,7 @@ def infer_by_conversion(graph: Graph, node: Node) -> dict[str, TensorType]:
     builder = relax.BlockBuilder()
     context = Context(graph, builder)
     context.abstract_above = 4096
-    parameters = []
+    parameters: list[Any] = []
     for name in dict.fromkeys(name for name in node.inputs if name):
         if name not in graph.constants and name not in graph.symbols:
             tensor = graph.types[name]
@@ -137,7 +143,9 @@ def infer_by_conversion(graph: Graph, node: Node) -> dict[str, TensorType]:
         with builder.dataflow():
             try:
                 made = convert(context, node)
-                types = {name: _tensor_type(graph, expr) for name, expr in zip(node.outputs, made) if name}
+                types = {
+                    name: _tensor_type(graph, expr) for name, expr in zip(node.outputs, made, strict=False) if name
+                }
             except CannotConvert as verdict:
                 problem = verdict
             output = builder.emit_output(relax.Tuple([]))
@@ -158,13 +166,12 @@ def _check_type(graph: Graph, name: str, expr: Any) -> None:
     """Inference by onnx and by Relax must agree, else one of the two converters is wrong."""
     wanted, found = graph.types[name], _tensor_type(graph, expr)
     if found.dtype != wanted.dtype or not graph.algebra.same(found.shape or (), wanted.shape or ()):
-        raise CannotConvert(
-            f"imported as {describe(found.dtype, found.shape)}, but ONNX makes it {describe(wanted.dtype, wanted.shape)}"
-        )
+        made, expected = describe(found.dtype, found.shape), describe(wanted.dtype, wanted.shape)
+        raise CannotConvert(f"imported as {made}, but ONNX makes it {expected}")
 
 
 def _report(prepared: PreparedModel, node: Node, reason: str) -> None:
     types = [prepared.types[name] for name in node.inputs if name in prepared.types]
     if "could not be compiled" in reason:
         return  # a consequence of another node's problem
-    prepared.diagnostics.add(node, [describe(t.dtype, t.shape) for t in types], reason)
+    prepared.diagnostics.add(node, prepared.opset, [describe(t.dtype, t.shape) for t in types], reason)

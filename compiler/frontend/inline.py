@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-
 from .diagnostics import CannotConvert
 from .graph import Node
 from .onnx_schema import default_attrs, from_proto, to_dtype

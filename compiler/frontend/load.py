@@ -7,6 +7,7 @@ copy-on-write memory map of the external data file, so models beyond 2 GB take n
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections import deque
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class LoadedModel:
     opsets: dict[str, int] = field(default_factory=dict)
 
 
-def load(source: str | Path | ModelProto) -> LoadedModel:
+def load(source: str | os.PathLike[str] | ModelProto) -> LoadedModel:
     """Read and check a model, from a file or a proto in memory (which is left as it was).
 
     Raises:

@@ -15,7 +15,8 @@ def label(node: NodeProto | Node) -> str:
     """`Conv 'layer1/conv'`, or `Conv making 'x'` for a node without a name."""
     if node.name:
         return f"{node.op_type} '{node.name}'"
-    made = next((name for name in node.output if name), "")
+    outputs = getattr(node, "outputs", None) or getattr(node, "output", [])
+    made = next((name for name in outputs if name), "")
     return f"{node.op_type} making '{made}'" if made else f"{node.op_type} without outputs"
 
 

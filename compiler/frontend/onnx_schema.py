@@ -30,7 +30,7 @@ class Refused(Exception):  # noqa: N818 - a verdict, turned into ModelError or a
     """onnx's inference says that the node contradicts its inputs."""
 
 
-def schema_of(node: Node) -> onnx.defs.OpSchema | None:
+def schema_of(node: Node) -> Any:
     """The operator's definition at the node's opset, None where onnx does not know it."""
     try:
         return onnx.defs.get_schema(node.op_type, node.version, node.domain)
@@ -89,12 +89,13 @@ def to_proto(node: Node) -> onnx.NodeProto:
     proto.input.extend(node.inputs)
     proto.output.extend(node.outputs)
     schema = schema_of(node)
-    for name, value in node.attrs.items():
-        if isinstance(value, np.ndarray):
-            value = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape))
+    for name, given in node.attrs.items():
+        value = given
+        if isinstance(given, np.ndarray):
+            value = numpy_helper.from_array(np.ascontiguousarray(given).reshape(given.shape))
         kind = None
         if isinstance(value, list) and not value and schema is not None and name in schema.attributes:
-            kind = int(schema.attributes[name].type)
+            kind = schema.attributes[name].type.value
         proto.attribute.append(helper.make_attribute(name, value, attr_type=kind))
     return proto
 

@@ -16,14 +16,14 @@ from . import cleanup, inline, onnx_schema, ranges
 from .canonical import Rewriter, canonical
 from .diagnostics import CannotConvert, describe, reason_of
 from .dims import Bound, bind_inputs
-from .graph import Node, PreparedModel, TensorType
+from .graph import Node, Output, PreparedModel, TensorType
 from .importer import has_converter, infer_by_conversion
 from .load import LoadedModel, tensor_array
 from .names import NameSupply, label
 from .symbolic import Algebra, evaluate_symbolic, is_symbolic, object_array
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 _FREE_BYTES = 1 << 20
 """A constant result up to this size is always computed at build time."""
@@ -36,7 +36,9 @@ _KEPT_ON_CONSTANTS = {"DequantizeLinear"}
 
 
 def prepare(
-    loaded: LoadedModel, dims: dict[str, Bound] | None = None, shapes: dict[str, tuple[Bound | None, ...]] | None = None
+    loaded: LoadedModel,
+    dims: Mapping[str, Bound] | None = None,
+    shapes: Mapping[str, Sequence[Bound | None]] | None = None,
 ) -> PreparedModel:
     """Bind the input dimensions and remove everything that is known at build time.
 
@@ -53,6 +55,7 @@ def prepare(
         ModelError: a node contradicts its inputs.
     """
     graph = PreparedModel(algebra=Algebra(), constants=dict(loaded.weights), sha256=loaded.sha256)
+    graph.opset = loaded.opsets.get("", 0)
     for name, value in graph.constants.items():
         graph.types[name] = TensorType(str(value.dtype.name), value.shape)
     free = [value for value in loaded.proto.graph.input if value.name not in loaded.weights]
@@ -101,7 +104,7 @@ class _Pass:
                 inputs = ", ".join(self._described(node)) or "none"
                 raise ModelError(f"{label(node)} contradicts its inputs ({inputs}): {reason_of(error)}") from None
         for value in self.loaded.proto.graph.output:
-            self.graph.outputs.append((value.name, self.aliases.get(value.name, value.name)))
+            self.graph.outputs.append(Output(value.name, self.aliases.get(value.name, value.name)))
 
     # ---- one node ----------------------------------------------------------------------------------------------------
 
@@ -147,7 +150,8 @@ class _Pass:
         for name, value in initializers.items():
             self._constant(name, value)
         links = [
-            Node("Identity", [made], [out], version=onnx_schema.NEWEST) for out, made in zip(node.outputs, results)
+            Node("Identity", [made], [out], version=onnx_schema.NEWEST)
+            for out, made in zip(node.outputs, results, strict=True)
         ]
         self._again([*nodes, *[link for link in links if link.outputs[0]]])
 
@@ -259,7 +263,7 @@ class _Pass:
                 self.graph.types[name] = types[name]
 
     def _report(self, node: Node, reason: str) -> None:
-        self.graph.diagnostics.add(node, self._described(node), reason)
+        self.graph.diagnostics.add(node, self.graph.opset, self._described(node), reason)
 
     def _described(self, node: Node) -> list[str]:
         return [describe(t.dtype, t.shape) for t in (self.graph.types[n] for n in node.inputs if n in self.graph.types)]

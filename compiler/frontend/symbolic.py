@@ -200,7 +200,7 @@ _MOVES: dict[str, tuple[int, ...] | None] = {
 def evaluate_symbolic(
     algebra: Algebra, node: Node, inputs: list[np.ndarray | None], dtype: str
 ) -> list[np.ndarray] | None:
-    """A node's outputs as object arrays; `inputs` are arrays of numbers or expressions, `dtype` is the first output's."""
+    """A node's outputs as object arrays, from arrays of numbers or expressions; `dtype` is the first output's."""
     if node.op_type in _MOVES:
         return _move(node, inputs)
     if node.op_type in _POINTWISE:
@@ -215,7 +215,7 @@ def evaluate_symbolic(
     return None
 
 
-class _Inexpressible(Exception):
+class _Inexpressible(Exception):  # noqa: N818 - a verdict, caught in this module
     pass
 
 

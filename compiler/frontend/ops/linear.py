@@ -35,10 +35,9 @@ def gemm(context: Context, node: Node) -> Any:
 
 def _operand(context: Context, name: str, transposed: int, factor: float) -> Any:
     value = context.value(name)
-    if value is not None and (transposed or factor != 1.0) and value.dtype.kind == "f":
-        if context.abstract_above is None or value.nbytes <= context.abstract_above:
-            value = value.T if transposed else value
-            return constant(np.ascontiguousarray(value * value.dtype.type(factor) if factor != 1.0 else value))
+    if value is not None and (transposed or factor != 1.0) and value.dtype.kind == "f" and not context.abstract(value):
+        value = value.T if transposed else value
+        return constant(np.ascontiguousarray(value * value.dtype.type(factor) if factor != 1.0 else value))
     x = context.weight(name)
     if transposed:
         x = context.emit(relax.op.permute_dims(x))

@@ -161,7 +161,7 @@ def gather(context: Context, node: Node) -> Any:
 @converter("Range")
 def range_(context: Context, node: Node) -> Any:
     """Range-11 of integers up to a dynamic limit (constant ranges are folded before)."""
-    start, limit, delta = (context.ints(name, what)[0] for name, what in zip(node.inputs, ("start", "limit", "delta")))
+    start, limit, delta = (context.ints(name, "range")[0] for name in node.inputs)
     if not isinstance(delta, int) or delta == 0:
         raise CannotConvert("the step must be constant and not 0")
     algebra = context.algebra

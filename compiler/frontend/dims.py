@@ -45,7 +45,7 @@ def bind_inputs(
         if declared_axes is None and given is None:
             unbound.append(f"input '{name}' has no declared rank: --shape {name}=SIZE,…")
             continue
-        axes = declared_axes if declared_axes is not None else [None] * len(given or ())
+        axes: list[int | str | None] = declared_axes or [None] * len(given or ())
         shape: list[Size] = []
         for i, axis in enumerate(axes):
             value = given[i] if given is not None else None

@@ -28,15 +28,12 @@ def main() -> None:
         artifact = sparsec.build(source, output=Path(folder) / "minilm.so", dims=model.dims)
         seconds = time.perf_counter() - begin
         size = artifact.stat().st_size / 1e6
-        print(
-            f"   one shared library of {size:.1f} MB, weights included, in {seconds:.1f} s; it needs libc and nothing else"
-        )
+        print(f"   one shared library of {size:.1f} MB, weights included, in {seconds:.1f} s; it needs only libc")
         print("3. Comparing its answer with onnxruntime's (optimizations off) …")
         report = verify(source, artifact)
         for row in report.rows:
-            print(
-                f"   {row.name}: largest difference {row.max_rel:.1e} of the largest value: {'equal enough' if row.ok else 'WRONG'}"
-            )
+            verdict = "within tolerance" if row.ok else "WRONG"
+            print(f"   {row.name}: largest difference {row.max_rel:.1e} of the largest value: {verdict}")
         print("4. Timing both, one thread each, taking turns …")
         result = bench(artifact, threads=1, against="onnxruntime", model=source)
         print(f"   sparsec     {result.median_ms:8.2f} ms  (loads in {result.load_ms:.1f} ms)")

@@ -74,14 +74,35 @@ def fuse_layers(graph: Graph) -> Graph:
             operands += extra
             last = reader
             inside.add(reader)
+        attrs = dict(anchor.attrs)
+        if anchor.family == "matmul":
+            last, attrs["out_axes"] = _permuted_output(last, epilogue, values, uses, readers)
         if anchor.family in ("conv2d", "linear"):
             epilogue, operands = fold_affine(anchor, epilogue, operands)
         name = f"{LAYER_PREFIX}{len(layers)}"
         tensor = graph.tensors.get(last.name, last.name)
-        layers[name] = Layer(anchor.family, anchor.attrs, tuple(epilogue), tensor)
+        layers[name] = Layer(anchor.family, attrs, tuple(epilogue), tensor)
         calls[last] = relax.op.call_dps_packed(name, relax.Tuple(operands), out_ty=last.ty)
     main.bindings = [(var, calls.get(var, value)) for var, value in main.bindings]
     return graph.with_main(main.live(), layers)
+
+
+def _permuted_output(
+    last: relax.Var,
+    epilogue: list[EpilogueOp],
+    values: Values,
+    uses: Mapping[relax.Var, int],
+    readers: Mapping[relax.Var, list[relax.Var]],
+) -> tuple[relax.Var, tuple[int, ...] | None]:
+    """The transpose that alone reads a product and keeps its rows contiguous: the kernel writes in that order."""
+    if uses[last] != 1 or len(readers.get(last, ())) != 1 or any(op.kind in ("add", "mul") for op in epilogue):
+        return last, None
+    reader = readers[last][0]
+    value = values[reader]
+    if op_name(value) != "relax.permute_dims" or value.attrs.axes is None:
+        return last, None
+    axes = _ints(value.attrs.axes)
+    return (reader, axes) if axes[-1] == len(axes) - 1 else (last, None)
 
 
 # --- what may follow an operation -------------------------------------------------------------------------------------
@@ -229,7 +250,24 @@ def _matmul(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
     weight = constant(b, values)
     if weight is not None and weight.ndim == 2:
         return Anchor("linear", {}, (a, relax.const(weight)), -1)
-    return Anchor("matmul", {}, (a, b), -1)
+    a, a_axes = _strided(a, values, {1})
+    b, b_axes = _strided(b, values, {1, 2})
+    return Anchor("matmul", {"a_axes": a_axes, "b_axes": b_axes}, (a, b), -1)
+
+
+def _strided(expr: relax.Expr, values: Values, unit: set[int]) -> tuple[relax.Expr, tuple[int, ...] | None]:
+    """(what is in memory, the axes that permute it to the operand), where a kernel can read it as it lies.
+
+    `unit` says which of the operand's axes may have stride 1, counted from the end.
+    """
+    value = values.get(expr) if isinstance(expr, relax.Var) else None
+    if value is None or op_name(value) != "relax.permute_dims" or value.attrs.axes is None:
+        return expr, None
+    axes = _ints(value.attrs.axes)
+    rank = len(axes)
+    if rank - axes.index(rank - 1) not in unit or constant(value.args[0], values) is not None:
+        return expr, None
+    return value.args[0], axes
 
 
 @_anchor("relax.nn.softmax", "relax.nn.log_softmax")

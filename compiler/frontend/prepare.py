@@ -179,11 +179,17 @@ class _Pass:
             return self._fold_symbolic(node, values)
         if node.op_type in ("ConstantOfShape", "Expand"):
             return self._fold_filled(node, values)
-        types = onnx_schema.infer(node, graph.types, graph.constants)
+        try:
+            types = onnx_schema.infer(node, graph.types, graph.constants)
+            refusal = None
+        except onnx_schema.Refused as error:  # inference is stricter than the operator (Range of vectors of one)
+            types, refusal = {}, error
         if self._blows_up(node, types):
             return False
         outputs = onnx_schema.evaluate(node, values)
         if outputs is None:
+            if refusal is not None:
+                raise refusal
             return False
         for name, value in zip(node.outputs, outputs, strict=True):
             if name:

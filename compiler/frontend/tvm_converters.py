@@ -22,10 +22,10 @@ _STANDARD = frozenset(
     [
         *("Abs", "Acos", "Acosh", "And", "ArgMax", "ArgMin", "Asin", "Asinh", "Atan", "Atanh", "BitShift"),
         *("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Cos", "Cosh", "CumSum"),
-        *("DynamicQuantizeLinear", "Einsum", "Elu", "Erf", "Exp", "Floor", "GatherElements", "GatherND", "Gelu"),
+        *("DynamicQuantizeLinear", "Einsum", "Erf", "Exp", "Floor", "GatherElements", "GatherND", "Gelu"),
         *("GlobalLpPool", "Greater", "GreaterOrEqual", "GridSample", "HardSigmoid", "HardSwish", "Hardmax", "IsNaN"),
         *("LRN", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMulInteger", "Mish", "Neg", "Not", "OneHot", "Or"),
-        *("Reciprocal", "Relu", "Round", "ScatterElements", "ScatterND", "Selu", "Shrink", "Sigmoid", "Sign", "Sin"),
+        *("Reciprocal", "Relu", "Round", "ScatterElements", "ScatterND", "Shrink", "Sigmoid", "Sign", "Sin"),
         *("Sinh", "Softmax", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh", "TopK", "Trilu", "Xor"),
     ]
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm import relax
 
-from ..context import scalar
+from ..context import constant, scalar, sizes
 from ..diagnostics import CannotConvert
 from ..onnx_schema import to_dtype, to_numpy
 from ..registry import converter
@@ -136,7 +136,7 @@ def prelu(context: Context, node: Node) -> Any:
     value = context.value(slope)
     if value is not None and len(wide) == 1:
         axis = wide[0] + rank - len(shape)
-        return relax.op.nn.prelu(x, relax.const(np.ascontiguousarray(value.reshape(-1))), axis)
+        return relax.op.nn.prelu(x, constant(value.reshape(-1)), axis)
     zero = scalar(0, context.dtype(node.inputs[0]))
     return relax.op.where(relax.op.less(x, zero), relax.op.multiply(x, context.expr(slope)), x)
 
@@ -166,9 +166,7 @@ def is_inf(context: Context, node: Node) -> Any:
         if wanted
     ]
     if not tests:
-        return (
-            relax.op.not_equal(x, x) if dtype == "" else relax.op.full_like(relax.op.equal(x, x), scalar(False, "bool"))
-        )
+        return relax.op.full(sizes(context.shape(node.inputs[0])), scalar(False, "bool"), "bool")
     return tests[0] if len(tests) == 1 else relax.op.logical_or(*tests)
 
 
@@ -176,5 +174,5 @@ def is_inf(context: Context, node: Node) -> Any:
 def dropout(context: Context, node: Node) -> list[Any]:
     """Dropout-22 at inference: the input, and a mask of True."""
     shape = context.shape(node.inputs[0])
-    mask = relax.op.full(list(shape), scalar(True, "bool"), "bool")
+    mask = relax.op.full(sizes(shape), scalar(True, "bool"), "bool")
     return [context.expr(node.inputs[0]), mask][: len(node.outputs)]

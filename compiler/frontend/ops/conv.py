@@ -10,6 +10,7 @@ from tvm import relax
 from ..context import constant
 from ..diagnostics import CannotConvert
 from ..registry import converter
+from .pad import pad_with
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +31,10 @@ def conv(context: Context, node: Node) -> Any:
     strides = node.attrs.get("strides", [1] * spatial)
     dilations = node.attrs.get("dilations", [1] * spatial)
     pads = padding(context, node, shape[2:], list(weight[2:]), strides, dilations)
+    x, pads = apply_symbolic(context, node.inputs[0], pads, 0.0)
     function = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}[spatial]
     y = function(
-        context.expr(node.inputs[0]),
+        x,
         context.weight(node.inputs[1]),
         strides=strides,
         padding=pads,
@@ -55,6 +57,16 @@ def add_bias(context: Context, y: Any, bias: str, spatial: int) -> Any:
     return relax.op.add(context.normalize(y), context.emit(context.reshape(context.expr(bias), shape)))
 
 
+def apply_symbolic(context: Context, name: str, pads: list[Size], value: float) -> tuple[Any, list[int]]:
+    """The data and its pads; pads of unknown size are written out with `value`."""
+    x = context.expr(name)
+    if all(isinstance(p, int) for p in pads):
+        return x, pads
+    half = len(pads) // 2
+    before, after = [0, 0, *pads[:half]], [0, 0, *pads[half:]]
+    return pad_with(context, x, context.dtype(name), context.shape(name), before, after, value), [0] * len(pads)
+
+
 def padding(
     context: Context,
     node: Node,
@@ -62,8 +74,8 @@ def padding(
     kernel: Sequence[int],
     strides: Sequence[int],
     dilations: Sequence[int],
-) -> list[int]:
-    """Begins and ends, `auto_pad` resolved."""
+) -> list[Size]:
+    """Begins and ends, `auto_pad` resolved; symbolic where SAME meets a dynamic dimension and a stride."""
     auto = node.attrs.get("auto_pad", "NOTSET")
     if auto == "NOTSET":
         return list(node.attrs.get("pads", [0] * (2 * len(kernel))))
@@ -74,9 +86,7 @@ def padding(
         reach = (size - 1) * dilation + 1
         out = context.algebra.ceildiv(extent, stride)
         total = context.algebra.maximum(0, context.algebra.size((out - 1) * stride + reach - extent))
-        if not isinstance(total, int):
-            raise CannotConvert("auto_pad over a dynamic dimension needs stride 1: bind the dimension")
-        small = total // 2
-        begins.append(small if auto == "SAME_UPPER" else total - small)
-        ends.append(total - begins[-1])
+        small = context.algebra.div(total, 2)
+        begins.append(small if auto == "SAME_UPPER" else context.algebra.size(total - small))
+        ends.append(context.algebra.size(total - begins[-1]))
     return begins + ends

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @converter("MatMul")
 def matmul(context: Context, node: Node) -> Any:
     """MatMul-13."""
-    return relax.op.matmul(context.weight(node.inputs[0]), context.weight(node.inputs[1]))
+    return _product(context, node, context.weight(node.inputs[0]), context.weight(node.inputs[1]))
 
 
 @converter("Gemm")
@@ -27,10 +27,18 @@ def gemm(context: Context, node: Node) -> Any:
     attrs = context.attrs(node)
     a = _operand(context, node.inputs[0], attrs["transA"], 1.0)
     b = _operand(context, node.inputs[1], attrs["transB"], attrs["alpha"])
-    y = relax.op.matmul(a, b)
+    y = _product(context, node, a, b)
     if node.input(2) and attrs["beta"] != 0.0:
         y = relax.op.add(context.normalize(y), _operand(context, node.inputs[2], 0, attrs["beta"]))
     return y
+
+
+def _product(context: Context, node: Node, a: Any, b: Any) -> Any:
+    """a·b, summed in float32 where the operands are narrower."""
+    dtype = context.dtype(node.inputs[0])
+    if dtype not in ("float16", "bfloat16"):
+        return relax.op.matmul(a, b)
+    return relax.op.astype(context.emit(relax.op.matmul(a, b, out_dtype="float32")), dtype)
 
 
 def _operand(context: Context, name: str, transposed: int, factor: float) -> Any:

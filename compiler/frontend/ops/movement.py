@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from ..context import scalar, sizes
+from ..context import constant, scalar, sizes
 from ..diagnostics import CannotConvert
 from ..registry import converter
 
@@ -149,7 +149,7 @@ def gather(context: Context, node: Node) -> Any:
         extent = shape[axis]
         if value.size and (int(value.min()) < -extent or int(value.max()) >= extent):
             raise CannotConvert(f"an index lies outside its axis of size {extent}")
-        indices = relax.const(np.where(value < 0, value + extent, value).astype(np.int64))
+        indices = constant(np.where(value < 0, value + extent, value).astype(np.int64))
         return relax.op.take(context.expr(data), indices, axis, mode="fast")
     return relax.call_dps_packed(
         f"sparsec.gather.axis{axis}",
@@ -216,4 +216,4 @@ def eye_like(context: Context, node: Node) -> Any:
     if not isinstance(rows, int) or not isinstance(columns, int):
         raise CannotConvert("an identity matrix of dynamic size is not supported")
     dtype = to_dtype(node.attrs["dtype"]) if "dtype" in node.attrs else context.dtype(node.inputs[0])
-    return relax.const(np.eye(rows, columns, k=node.attrs.get("k", 0), dtype=to_numpy(dtype)))
+    return constant(np.eye(rows, columns, k=node.attrs.get("k", 0), dtype=to_numpy(dtype)))

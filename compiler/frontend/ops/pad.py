@@ -11,6 +11,8 @@ from ..diagnostics import CannotConvert
 from ..registry import converter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..context import Context
     from ..graph import Node, Size
 
@@ -81,11 +83,17 @@ def _cut(context: Context, x: Any, shape: Any, before: list[Size], after: list[S
 def _constant(
     context: Context, node: Node, x: Any, shape: tuple[Size, ...], before: list[Size], after: list[Size]
 ) -> Any:
-    dtype = context.dtype(node.inputs[0])
     fill = context.value(node.inputs[2]) if node.input(2) else None
     if node.input(2) and fill is None:
         raise CannotConvert("the padding value must be known at build time")
     value = fill.reshape(-1)[0].item() if fill is not None else 0
+    return pad_with(context, x, context.dtype(node.inputs[0]), shape, before, after, value)
+
+
+def pad_with(
+    context: Context, x: Any, dtype: str, shape: Sequence[Size], before: list[Size], after: list[Size], value: Any
+) -> Any:
+    """Pad with a constant; the amounts may be symbolic, and are not negative."""
     if dtype.startswith("float") and all(isinstance(p, int) for p in before + after):
         widths = [int(w) for pair in zip(before, after, strict=True) for w in pair]
         return relax.op.nn.pad(x, widths, "constant", float(value))

@@ -53,7 +53,7 @@ def _parameters(context: Context, node: Node, dtype: str) -> tuple[Any, Any, int
     for name in node.inputs[1:3]:
         value = context.value(name) if name else None
         if value is not None and value.size == 1:
-            parameters.append(relax.const(value.reshape(()).copy()))
+            parameters.append(constant(value.reshape(())))
         elif name and shape and context.algebra.equal(context.algebra.product(context.shape(name)), 1):
             parameters.append(context.emit(context.reshape(context.expr(name), ())))
         elif name:

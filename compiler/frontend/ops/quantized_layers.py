@@ -76,12 +76,15 @@ def _conv(context: Context, node: Node, x_name: str, w_name: str, x: Any, weight
         raise CannotConvert(f"convolutions over {spatial} dimensions are not supported")
     strides = node.attrs.get("strides", [1] * spatial)
     dilations = node.attrs.get("dilations", [1] * spatial)
+    pads = padding(context, node, shape[2:], list(kernel[2:]), strides, dilations)
+    if any(not isinstance(p, int) for p in pads):
+        raise CannotConvert("auto_pad over a dynamic dimension needs stride 1: bind the dimension")
     function = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}[spatial]
     return function(
         x,
         weight,
         strides=strides,
-        padding=padding(context, node, shape[2:], list(kernel[2:]), strides, dilations),
+        padding=pads,
         dilation=dilations,
         groups=node.attrs.get("group", 1),
         data_layout="NC" + _SPATIAL[spatial],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm import relax, te, tirx
 
-from ..context import sizes
+from ..context import constant, sizes
 from ..diagnostics import CannotConvert
 from ..graph import Node
 from ..onnx_schema import NEWEST, evaluate
@@ -22,6 +22,17 @@ _MAX_ENTRIES = 1 << 25
 """Largest input x output extent of one axis whose table is probed."""
 
 
+@dataclass(frozen=True)
+class _Dynamic:
+    """How positions on an axis of dynamic extent are found."""
+
+    linear: bool
+    mode: str
+    nearest: str
+    extent: Size
+    scale: float | None
+
+
 @dataclass
 class _Axis:
     """One resized axis: out[i] = Σ_t weights[i, t] · x[indices[i, t]]."""
@@ -33,6 +44,7 @@ class _Axis:
     """None where every weight is 1 (nearest)."""
     factor: int = 0
     """The index is i // factor where that is all there is to it."""
+    dynamic: _Dynamic | None = None
 
 
 @converter("Resize")
@@ -47,7 +59,7 @@ def resize(context: Context, node: Node) -> Any:
     ]
     x = context.expr(node.inputs[0])
     dtype = context.dtype(node.inputs[0])
-    as_float = not dtype.startswith("float") and any(a.weights is not None for a in axes)
+    as_float = not dtype.startswith("float") and any(a.weights is not None or a.dynamic for a in axes)
     if as_float:
         x = context.emit(relax.op.astype(x, "float32"))
     few = all(a.indices is None or a.indices.shape[1] <= 2 for a in axes)
@@ -99,12 +111,7 @@ def _scaled(context: Context, extent: Size, scale: float) -> Size:
 def _axis(context: Context, node: Node, axis: int, extent: Size, out: Size, scale: float | None) -> _Axis:
     attrs = context.attrs(node)
     if not isinstance(extent, int) or not isinstance(out, int):
-        mode, nearest = attrs["coordinate_transformation_mode"], attrs["nearest_mode"]
-        whole = scale is not None and float(scale).is_integer()
-        floors = mode == "asymmetric" and nearest == "floor"
-        if attrs["mode"] == "nearest" and whole and (floors or mode == "half_pixel"):
-            return _Axis(axis, out, factor=int(scale or 1))
-        raise CannotConvert(f"{attrs['mode']} resizing of a dynamic dimension in mode {mode}: bind the dimension")
+        return _symbolic_axis(attrs, axis, extent, out, scale)
     matrix = _matrix(context, node, attrs, axis, extent, out, scale)
     taps = np.maximum(1, (matrix != 0).sum(axis=1)).max()
     order = np.argsort(matrix == 0, axis=1, kind="stable")[:, :taps]
@@ -116,6 +123,59 @@ def _axis(context: Context, node: Node, axis: int, extent: Size, out: Size, scal
             return _Axis(axis, out, factor=factor)
         return _Axis(axis, out, order.astype(np.int32))
     return _Axis(axis, out, order.astype(np.int32), weights.astype(np.float32))
+
+
+def _symbolic_axis(attrs: dict[str, Any], axis: int, extent: Size, out: Size, scale: float | None) -> _Axis:
+    """An axis whose extent is dynamic: source positions are computed at run time."""
+    mode, nearest = attrs["coordinate_transformation_mode"], attrs["nearest_mode"]
+    exact = (mode, nearest) == ("asymmetric", "floor") or (mode == "half_pixel" and nearest.startswith("round"))
+    if attrs["mode"] == "nearest" and scale is not None and float(scale).is_integer() and exact:
+        return _Axis(axis, out, factor=int(scale))
+    if attrs["mode"] == "cubic" or attrs.get("antialias", 0) or mode not in _COORDINATES:
+        raise CannotConvert(f"{attrs['mode']} resizing of a dynamic dimension in mode {mode}: bind the dimension")
+    return _Axis(axis, out, dynamic=_Dynamic(attrs["mode"] == "linear", mode, nearest, extent, scale))
+
+
+def _positions(i: Any, out: Any, a: _Dynamic) -> list[tuple[Any, Any]]:
+    """(weight, source index) pairs of output i; weight None stands for 1. float32, as in onnxruntime."""
+    extent = sizes([a.extent])[0]
+    last = extent - 1
+    scale = tirx.const(a.scale, "float32") if a.scale else out.astype("float32") / extent.astype("float32")
+    at = _COORDINATES[a.mode](i.astype("float32"), scale, extent, out)
+    zero = tirx.const(0, "int64")
+    if not a.linear:
+        half = tirx.const(0.5, "float32")
+        rounded = {
+            "floor": lambda: tirx.floor(at),
+            "ceil": lambda: tirx.ceil(at),
+            "round_prefer_floor": lambda: tirx.ceil(at - half),
+            "round_prefer_ceil": lambda: tirx.floor(at + half),
+        }[a.nearest]()
+        return [(None, tirx.max(zero, tirx.min(rounded.astype("int64"), last)))]
+    at = tirx.max(tirx.const(0.0, "float32"), tirx.min(at, last.astype("float32")))
+    low = tirx.min(tirx.floor(at).astype("int64"), last)
+    part = at - low.astype("float32")
+    return [(tirx.const(1.0, "float32") - part, low), (part, tirx.min(low + 1, last))]
+
+
+def _half_pixel(i: Any, scale: Any, extent: Any, out: Any) -> Any:
+    half = tirx.const(0.5, "float32")
+    return (i + half) / scale - half
+
+
+def _align_corners(i: Any, scale: Any, extent: Any, out: Any) -> Any:
+    steps = tirx.max(out - 1, tirx.const(1, "int64")).astype("float32")
+    return i * (extent - 1).astype("float32") / steps
+
+
+_COORDINATES = {
+    "align_corners": _align_corners,
+    "asymmetric": lambda i, scale, extent, out: i / scale,
+    "half_pixel": _half_pixel,
+    "pytorch_half_pixel": lambda i, scale, extent, out: tirx.Select(
+        out > 1, _half_pixel(i, scale, extent, out), tirx.const(0.0, "float32")
+    ),
+}
 
 
 def _matrix(
@@ -157,6 +217,20 @@ def _matrix(
     raise CannotConvert(f"its mode ({', '.join(f'{k}={v}' for k, v in probe_attrs.items())}) is not supported")
 
 
+def _taps(a: _Axis, i: Any, indices: Any, weights: Any, dtype: str) -> list[tuple[Any, Any]]:
+    """(weight, source index) pairs of output i; weight None stands for 1."""
+    if a.dynamic is not None:
+        pairs = _positions(i, sizes([a.out])[0], a.dynamic)
+        return [(w if w is None else w.astype(dtype), at) for w, at in pairs]
+    if indices is None:
+        return [(None, tirx.floordiv(i, a.factor))]
+    assert a.indices is not None
+    return [
+        (weights[i, t].astype(dtype) if weights is not None else None, indices[i, t].astype("int64"))
+        for t in range(a.indices.shape[1])
+    ]
+
+
 def _sample(context: Context, x: Any, group: list[_Axis]) -> Any:
     """One kernel that resamples the axes of `group` together."""
     shape = list(context.normalize(x).ty.shape.values)
@@ -166,7 +240,7 @@ def _sample(context: Context, x: Any, group: list[_Axis]) -> Any:
     for a in group:
         for table in (a.indices, a.weights):
             if table is not None:
-                tables.append(relax.const(np.ascontiguousarray(table)))
+                tables.append(constant(table))
 
     def body(data: Any, *arrays: Any) -> Any:
         queue = list(arrays)
@@ -182,11 +256,9 @@ def _sample(context: Context, x: Any, group: list[_Axis]) -> Any:
                 grown = []
                 for weight, at in terms:
                     i = index[a.axis]
-                    for t in range(a.indices.shape[1] if a.indices is not None else 1):
+                    for own, source in _taps(a, i, indices, weights, data.dtype):
                         place = list(at)
-                        # The tables lie within the axis by construction.
-                        place[a.axis] = tirx.floordiv(i, a.factor) if indices is None else indices[i, t].astype("int64")
-                        own = weights[i, t].astype(data.dtype) if weights is not None else None
+                        place[a.axis] = source
                         grown.append((own if weight is None else weight if own is None else weight * own, place))
                 terms = grown
             total = None
@@ -197,5 +269,6 @@ def _sample(context: Context, x: Any, group: list[_Axis]) -> Any:
 
         return te.compute(sizes(shape), element, name="resize")
 
-    extra = [d for d in shape if not isinstance(d, int) and not isinstance(d, tirx.IntImm)]
+    extents = [a.dynamic.extent for a in group if a.dynamic is not None]
+    extra = [d for d in [*shape, *extents] if not isinstance(d, (int, tirx.IntImm))]
     return context.builder.emit_te(lambda data, *args: body(data, *args[: len(tables)]), x, *tables, *extra)

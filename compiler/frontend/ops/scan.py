@@ -1,0 +1,42 @@
+"""Cumulative products, and reading bits as another type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tvm import relax, te, tirx
+
+from ..context import sizes
+from ..diagnostics import CannotConvert
+from ..onnx_schema import to_dtype, to_numpy
+from ..registry import converter
+
+if TYPE_CHECKING:
+    from ..context import Context
+    from ..graph import Node
+
+
+@converter("CumProd")
+def cumprod(context: Context, node: Node) -> Any:
+    """CumProd-26, exclusive and reversed as well."""
+    axis = context.number(node.inputs[1], "axis") % len(context.shape(node.inputs[0]))
+    attrs = context.attrs(node)
+    x = context.expr(node.inputs[0])
+    if attrs["reverse"]:
+        x = context.emit(relax.op.flip(x, axis))
+    y = context.emit(relax.op.cumprod(x, axis, exclusive=bool(attrs["exclusive"])))
+    return relax.op.flip(y, axis) if attrs["reverse"] else y
+
+
+@converter("BitCast")
+def bit_cast(context: Context, node: Node) -> Any:
+    """BitCast-26 between types of one size."""
+    target, source = to_dtype(node.attrs["to"]), context.dtype(node.inputs[0])
+    if to_numpy(source).itemsize != to_numpy(target).itemsize or "bool" in (source, target):
+        raise CannotConvert(f"reading {source} as {target} is not supported")
+
+    def body(data: Any) -> Any:
+        shape = sizes(context.shape(node.inputs[0]))
+        return te.compute(shape, lambda *i: tirx.reinterpret(target, data(*i)), name="bit_cast")
+
+    return context.builder.emit_te(body, context.expr(node.inputs[0]))

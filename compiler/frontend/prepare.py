@@ -6,6 +6,7 @@ the dynamic dimensions), inlined where it is a function, dropped where it does n
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -250,7 +251,8 @@ class _Pass:
                 self._again(inline.function_nodes(node, body, self.names, self._array))
                 return
             self._report(node, "")
-            self._type_outputs(node, onnx_schema.infer(node, self.graph.types, self.graph.constants))
+            with contextlib.suppress(onnx_schema.Refused):
+                self._type_outputs(node, onnx_schema.infer(node, self.graph.types, self.graph.constants))
             return
         types: dict[str, TensorType] = {}
         if all(self.graph.types[name].static for name in node.inputs if name) and not self._uses_symbols(node):

@@ -51,10 +51,13 @@ SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
     "Trilu": (1,),
     "Unsqueeze": (1,),
     "Upsample": (1,),
-} | {
-    f"Reduce{kind}": (1,)
-    for kind in ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
-}
+} | dict.fromkeys(
+    [
+        *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin"),
+        *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
+    ],
+    (1,),
+)
 """Which inputs of an operator say how it is computed, not on what."""
 
 

@@ -47,7 +47,10 @@ def test_a_residual_joins_in_either_order():
         return op.nn.conv2d(x, C(RNG.standard_normal((4, 4, 1, 1)).astype(np.float32)))
 
     found, _ = layers_of(spell)
-    assert sorted(map(kinds, (layer for layer, _ in found))) in ([["add", "relu"], ["relu"]], [[], ["relu", "add", "relu"]])
+    assert sorted(map(kinds, (layer for layer, _ in found))) in (
+        [["add", "relu"], ["relu"]],
+        [[], ["relu", "add", "relu"]],
+    )
 
 
 def test_factors_and_addends_fold_into_weights_and_one_bias():
@@ -77,7 +80,9 @@ def test_a_value_with_two_readers_ends_the_epilogue():
 
 def test_a_broadcast_accumulator_ends_the_epilogue():
     small = C(RNG.standard_normal((2, 8, 8)).astype(np.float32))
-    found, _ = layers_of(lambda x: op.add(op.matmul(x, C(RNG.standard_normal((8, 8)).astype(np.float32))), small), (1, 8, 8))
+    found, _ = layers_of(
+        lambda x: op.add(op.matmul(x, C(RNG.standard_normal((8, 8)).astype(np.float32))), small), (1, 8, 8)
+    )
     assert [kinds(layer) for layer, _ in found] == [[]]
 
 
@@ -110,6 +115,8 @@ def test_softmax_only_over_rows(axis):
 def test_dequantized_weights_are_constants():
     data = RNG.integers(-127, 127, (8, 5)).astype(np.int8)
     scale, zero = np.linspace(0.1, 0.5, 5).astype(np.float32), np.zeros(5, np.int8)
-    ((layer, operands),), _ = layers_of(lambda x: op.matmul(x, op.dequantize(C(data), C(scale), C(zero), axis=1)), (3, 8))
+    ((layer, operands),), _ = layers_of(
+        lambda x: op.matmul(x, op.dequantize(C(data), C(scale), C(zero), axis=1)), (3, 8)
+    )
     assert layer.family == "linear"
     np.testing.assert_array_equal(operands[1].value.numpy(), data.astype(np.float32) * scale)

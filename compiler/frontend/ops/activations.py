@@ -31,6 +31,17 @@ def elu(context: Context, node: Node) -> Any:
     return y
 
 
+@converter("Softmax", "LogSoftmax")
+def softmax(context: Context, node: Node) -> Any:
+    """Softmax-13, LogSoftmax-13, summed in float32 where the input is narrower."""
+    function = relax.op.nn.softmax if node.op_type == "Softmax" else relax.op.nn.log_softmax
+    x, dtype = context.expr(node.inputs[0]), context.dtype(node.inputs[0])
+    axis = context.attrs(node)["axis"]
+    if dtype not in ("float16", "bfloat16"):
+        return function(x, axis)
+    return relax.op.astype(context.emit(function(context.emit(relax.op.astype(x, "float32")), axis)), dtype)
+
+
 @converter("LpNormalization")
 def lp_normalization(context: Context, node: Node) -> Any:
     """LpNormalization-22: x / norm along one axis, 0 where the norm is 0."""

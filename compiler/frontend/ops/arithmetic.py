@@ -40,7 +40,37 @@ def divide(context: Context, node: Node) -> Any:
 def modulo(context: Context, node: Node) -> Any:
     """Mod-13: the divisor's sign, or with `fmod` the dividend's."""
     a, b = (context.expr(name) for name in node.inputs)
-    return relax.op.mod(a, b) if node.attrs.get("fmod", 0) else relax.op.floor_mod(a, b)
+    dtype = context.dtype(node.inputs[0])
+    if not dtype.startswith("float"):
+        return relax.op.mod(a, b) if node.attrs.get("fmod", 0) else relax.op.floor_mod(a, b)
+    rest = context.emit(relax.op.mod(a, b))
+    if node.attrs.get("fmod", 0):
+        return rest
+    zero = scalar(0.0, dtype)
+    signs = [context.emit(relax.op.less(x, zero)) for x in (rest, b)]
+    differs = context.emit(relax.op.logical_xor(*signs))
+    off = context.emit(relax.op.logical_and(context.emit(relax.op.not_equal(rest, zero)), differs))
+    return relax.op.where(off, context.emit(relax.op.add(rest, b)), rest)
+
+
+@converter("BitShift")
+def bit_shift(context: Context, node: Node) -> Any:
+    """BitShift-28: an amount outside the type's width shifts everything out."""
+    dtype = context.dtype(node.inputs[0])
+    bits = to_numpy(dtype).itemsize * 8
+    a, amount = (context.expr(name) for name in node.inputs)
+    inside = context.emit(relax.op.less(amount, scalar(bits, dtype)))
+    if dtype.startswith("int"):
+        positive = context.emit(relax.op.greater_equal(amount, scalar(0, dtype)))
+        inside = context.emit(relax.op.logical_and(inside, positive))
+    safe = context.emit(relax.op.where(inside, amount, scalar(0, dtype)))
+    if node.attrs["direction"] == "LEFT":
+        return relax.op.where(inside, context.emit(relax.op.left_shift(a, safe)), scalar(0, dtype))
+    shifted = context.emit(relax.op.right_shift(a, safe))
+    if not dtype.startswith("int"):
+        return relax.op.where(inside, shifted, scalar(0, dtype))
+    sign = context.emit(relax.op.right_shift(a, scalar(bits - 1, dtype)))
+    return relax.op.where(inside, shifted, sign)
 
 
 @converter("Pow")

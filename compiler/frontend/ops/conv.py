@@ -33,6 +33,8 @@ def conv(context: Context, node: Node) -> Any:
     pads = padding(context, node, shape[2:], list(weight[2:]), strides, dilations)
     x, pads = apply_symbolic(context, node.inputs[0], pads, 0.0)
     function = {1: relax.op.nn.conv1d, 2: relax.op.nn.conv2d, 3: relax.op.nn.conv3d}[spatial]
+    dtype = context.dtype(node.inputs[0])
+    narrow = dtype in ("float16", "bfloat16")  # summed in float32
     y = function(
         x,
         context.weight(node.inputs[1]),
@@ -42,7 +44,10 @@ def conv(context: Context, node: Node) -> Any:
         groups=node.attrs.get("group", 1),
         data_layout="NC" + _SPATIAL[spatial],
         kernel_layout="OI" + _SPATIAL[spatial],
+        out_dtype="float32" if narrow else None,
     )
+    if narrow:
+        y = relax.op.astype(context.normalize(y), dtype)
     return add_bias(context, y, node.input(2), spatial)
 
 

@@ -188,13 +188,14 @@ def constant_of_shape(context: Context, node: Node) -> Any:
 
 @converter("DepthToSpace", "SpaceToDepth")
 def depth_to_space(context: Context, node: Node) -> Any:
-    """DepthToSpace-13 (DCR and CRD), SpaceToDepth-13."""
+    """DepthToSpace-13 and SpaceToDepth-28, both in the modes DCR and CRD."""
     n, c, h, w = context.shape(node.inputs[0])
     block = node.attrs["blocksize"]
     x = context.expr(node.inputs[0])
     div = context.algebra.div
     if node.op_type == "SpaceToDepth":
-        steps = [n, c, div(h, block), block, div(w, block), block], [0, 3, 5, 1, 2, 4]
+        order = [0, 1, 3, 5, 2, 4] if node.attrs.get("mode", "DCR") == "CRD" else [0, 3, 5, 1, 2, 4]
+        steps = [n, c, div(h, block), block, div(w, block), block], order
         out = [n, c * block * block, div(h, block), div(w, block)]
     elif context.attrs(node)["mode"] == "CRD":
         steps = [n, div(c, block * block), block, block, h, w], [0, 1, 4, 2, 5, 3]
@@ -205,6 +206,27 @@ def depth_to_space(context: Context, node: Node) -> Any:
     x = context.emit(context.reshape(x, steps[0]))
     x = context.emit(relax.op.permute_dims(x, steps[1]))
     return context.reshape(x, [context.algebra.size(d) for d in out])
+
+
+@converter("OneHot")
+def one_hot(context: Context, node: Node) -> Any:
+    """OneHot-11: an index outside [-depth, depth) gives a row of off-values."""
+    depth = int(context.number(node.inputs[1], "depth"))
+    shape, dtype = context.shape(node.inputs[0]), context.dtype(node.inputs[0])
+    axis = context.attrs(node)["axis"] % (len(shape) + 1)
+    index = context.expr(node.inputs[0])
+    if dtype != "int64":
+        index = context.emit(relax.op.astype(index, "int64"))
+    index = context.emit(context.reshape(index, [*shape[:axis], 1, *shape[axis:]]))
+    below = context.emit(relax.op.less(index, scalar(0, "int64")))
+    index = context.emit(relax.op.where(below, context.emit(relax.op.add(index, scalar(depth, "int64"))), index))
+    classes = constant(np.arange(depth).reshape([-1 if i == axis else 1 for i in range(len(shape) + 1)]))
+    hit = context.emit(relax.op.equal(index, classes))
+    off, on = (
+        context.emit(relax.op.strided_slice(context.expr(node.inputs[2]), [0], sizes([i]), sizes([i + 1])))
+        for i in (0, 1)
+    )
+    return relax.op.where(hit, on, off)
 
 
 @converter("EyeLike")

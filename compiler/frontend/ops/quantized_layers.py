@@ -97,8 +97,11 @@ def _requantize(context: Context, total: Any, x_scale: str, w_scale: Any, y_scal
     dtype = context.dtype(y_zero)
     if dtype not in _LIMITS:
         raise CannotConvert(f"quantization to {dtype} is not supported")
-    factor = context.emit(relax.op.multiply(_vector(context, x_scale, 0, 0), w_scale))
-    factor = context.emit(relax.op.divide(factor, _vector(context, y_scale, 0, 0)))
+    scales = [_vector(context, x_scale, 0, 0), w_scale, _vector(context, y_scale, 0, 0)]
+    if context.dtype(x_scale) != "float32":
+        scales = [context.emit(relax.op.astype(s, "float32")) for s in scales]
+    factor = context.emit(relax.op.multiply(scales[0], scales[1]))
+    factor = context.emit(relax.op.divide(factor, scales[2]))
     y = context.emit(relax.op.astype(context.emit(total), "float32"))
     y = context.emit(relax.op.round(context.emit(relax.op.multiply(y, factor))))
     zero = context.emit(relax.op.astype(_vector(context, y_zero, 0, 0), "float32"))

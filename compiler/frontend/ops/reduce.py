@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
-from tvm import relax
+from tvm import relax, te, tirx
 
 from ..diagnostics import CannotConvert
 from ..registry import converter
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 def reduce_(context: Context, node: Node) -> Any:
     """ReduceMax-20, ReduceMin-20 (bool as well), ReduceMean-18, ReduceSum-13, ReduceProd-18."""
     function = {
-        "ReduceMax": relax.op.max,
-        "ReduceMin": relax.op.min,
+        "ReduceMax": functools.partial(_extreme, context, True),
+        "ReduceMin": functools.partial(_extreme, context, False),
         "ReduceMean": relax.op.mean,
         "ReduceSum": relax.op.sum,
         "ReduceProd": relax.op.prod,
@@ -30,6 +31,36 @@ def reduce_(context: Context, node: Node) -> Any:
         as_number = context.emit(relax.op.astype(context.expr(node.inputs[0]), "uint8"))
         return relax.op.astype(context.normalize(_over_axes(context, node, function, as_number)), "bool")
     return _over_axes(context, node, function, context.expr(node.inputs[0]))
+
+
+def _extreme(context: Context, largest: bool, x: Any, axes: list[int] | None, keepdims: bool) -> Any:
+    """Maximum or minimum. For floats it starts from an infinity; Relax's own starts from the largest finite number,
+    which is wrong for rows of infinities (masks)."""
+    dtype = str(x.ty.dtype.dtype)
+    if not dtype.startswith("float"):
+        return (relax.op.max if largest else relax.op.min)(x, axes, keepdims=keepdims)
+    start = float("-inf") if largest else float("inf")
+    pick = tirx.max if largest else tirx.min
+    reducer = te.comm_reducer(lambda a, b: pick(a, b), lambda t: tirx.const(start, t), name="extreme")
+    shape = list(x.ty.shape.values)
+    reduced = list(range(len(shape))) if axes is None else axes
+    out = [tirx.const(1, "int64") if i in reduced else d for i, d in enumerate(shape)]
+    kept = [d for i, d in enumerate(shape) if i not in reduced]
+
+    def body(data: Any) -> Any:
+        axis = {i: te.reduce_axis((0, shape[i]), name=f"k{i}") for i in reduced}
+
+        def element(*index: Any) -> Any:
+            spatial = iter(index)
+            at = []
+            for i in range(len(shape)):
+                outer = next(spatial) if keepdims or i not in reduced else None
+                at.append(axis[i] if i in reduced else outer)
+            return reducer(data(*at), axis=list(axis.values()))
+
+        return te.compute(out if keepdims else kept, element, name="reduce_max" if largest else "reduce_min")
+
+    return context.builder.emit_te(body, x)
 
 
 def _over_axes(context: Context, node: Node, function: Callable[..., Any], x: Any) -> Any:

@@ -1,0 +1,172 @@
+/* What C made from TIR calls: one value at a time, written so that clang vectorizes a loop over it.
+ *
+ * No libm where a polynomial does it: exp, tanh, erf and sigmoid are straight-line code. Errors were measured against
+ * float64 over the whole range (tests/lower/test_scalar_math.py). NaN in gives NaN out, infinities give their limits.
+ */
+#ifndef SPARSEC_SCALAR_MATH_H
+#define SPARSEC_SCALAR_MATH_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define SPARSEC_INLINE static inline __attribute__((always_inline, unused))
+
+#define SPARSEC_MINMAX(T, name)                                                 \
+    SPARSEC_INLINE T sparsec_min_##name(T a, T b) { return a < b ? a : b; }     \
+    SPARSEC_INLINE T sparsec_max_##name(T a, T b) { return a > b ? a : b; }
+SPARSEC_MINMAX(float, float32)
+SPARSEC_MINMAX(double, float64)
+SPARSEC_MINMAX(int8_t, int8)
+SPARSEC_MINMAX(uint8_t, uint8)
+SPARSEC_MINMAX(int16_t, int16)
+SPARSEC_MINMAX(uint16_t, uint16)
+SPARSEC_MINMAX(int32_t, int32)
+SPARSEC_MINMAX(uint32_t, uint32)
+SPARSEC_MINMAX(int64_t, int64)
+SPARSEC_MINMAX(uint64_t, uint64)
+SPARSEC_MINMAX(uint8_t, bool)
+#undef SPARSEC_MINMAX
+
+/* Floor division and its remainder, for operands that may be negative. */
+SPARSEC_INLINE int64_t sparsec_floordiv(int64_t a, int64_t b) { return a / b - ((a % b != 0) && ((a ^ b) < 0)); }
+SPARSEC_INLINE int64_t sparsec_floormod(int64_t a, int64_t b) { return a % b + (((a % b != 0) && ((a ^ b) < 0)) ? b : 0); }
+
+#define SPARSEC_BITS(FROM, from, TO, to)                     \
+    SPARSEC_INLINE TO sparsec_bits_##from##_##to(FROM x) {   \
+        TO y;                                                \
+        memcpy(&y, &x, sizeof y);                            \
+        return y;                                            \
+    }
+SPARSEC_BITS(float, float32, int32_t, int32)
+SPARSEC_BITS(float, float32, uint32_t, uint32)
+SPARSEC_BITS(int32_t, int32, float, float32)
+SPARSEC_BITS(uint32_t, uint32, float, float32)
+SPARSEC_BITS(double, float64, int64_t, int64)
+SPARSEC_BITS(int64_t, int64, double, float64)
+SPARSEC_BITS(double, float64, uint64_t, uint64)
+SPARSEC_BITS(uint64_t, uint64, double, float64)
+#undef SPARSEC_BITS
+
+/* 2^n for the n that was rounded by adding 1.5 * 2^23, split in two factors so that denormal results are right. */
+SPARSEC_INLINE float sparsec_scale_by_power(float value, float rounded) {
+    int32_t n = sparsec_bits_float32_int32(rounded) - 0x4b400000;
+    int32_t half = n >> 1;
+    value *= sparsec_bits_int32_float32((half + 127) << 23);
+    return value * sparsec_bits_int32_float32((n - half + 127) << 23);
+}
+
+/* e^x: 2^n e^r with |r| <= ln(2)/2, degree 6; relative error below 2e-7. */
+SPARSEC_INLINE float sparsec_exp_float32(float x) {
+    x = x > 89.0f ? 89.0f : x;
+    x = x < -104.5f ? -104.5f : x;
+    float t = x * 0x1.715476p+0f + 0x1.8p+23f;
+    float n = t - 0x1.8p+23f;
+    float r = x - n * 0x1.62e4p-1f;
+    r = r - n * 0x1.7f7d1cp-20f;
+    float p = 0x1.6d43280000000p-10f;
+    p = p * r + 0x1.120b740000000p-7f;
+    p = p * r + 0x1.5554ea0000000p-5f;
+    p = p * r + 0x1.5554dc0000000p-3f;
+    p = p * r + 0x1.0000000000000p-1f;
+    p = p * r + 1.0f;
+    p = p * r + 1.0f;
+    return sparsec_scale_by_power(p, t);
+}
+
+SPARSEC_INLINE float sparsec_sigmoid_float32(float x) { return 1.0f / (1.0f + sparsec_exp_float32(-x)); }
+
+/* tanh: a + a^3 P(a^2) below 0.65, 1 - 2 / (e^2a + 1) above; absolute error below 2e-7. */
+SPARSEC_INLINE float sparsec_tanh_float32(float x) {
+    float a = fabsf(x), s = a * a;
+    float p = 0x1.22c3f20000000p-9f;
+    p = p * s - 0x1.0f31300000000p-7f;
+    p = p * s + 0x1.644fd80000000p-6f;
+    p = p * s - 0x1.ba031a0000000p-5f;
+    p = p * s + 0x1.1110da0000000p-3f;
+    p = p * s - 0x1.5555560000000p-2f;
+    float small = a + a * s * p;
+    float large = 1.0f - 2.0f / (sparsec_exp_float32(2.0f * (a > 9.5f ? 9.5f : a)) + 1.0f);
+    float y = a < 0.65f ? small : large;
+    return copysignf(x != x ? x : y, x);
+}
+
+/* erf: x P(x^2) below 1, 1 - e^-Q(|x|) above; absolute error below 2.5e-7. */
+SPARSEC_INLINE float sparsec_erf_float32(float x) {
+    float a = fabsf(x), s = a * a;
+    float p = -0x1.4497840000000p-17f;
+    p = p * s + 0x1.d89ff40000000p-14f;
+    p = p * s - 0x1.bcd3a40000000p-11f;
+    p = p * s + 0x1.562abe0000000p-8f;
+    p = p * s - 0x1.b829d00000000p-6f;
+    p = p * s + 0x1.ce2f0a0000000p-4f;
+    p = p * s - 0x1.8127460000000p-2f;
+    p = p * s + 0x1.20dd760000000p+0f;
+    float c = a > 4.0f ? 4.0f : a;
+    float q = 0x1.0fbf040000000p-25f;
+    q = q * c - 0x1.35bf740000000p-19f;
+    q = q * c + 0x1.b5b31a0000000p-15f;
+    q = q * c - 0x1.4960e60000000p-11f;
+    q = q * c + 0x1.3e75de0000000p-8f;
+    q = q * c - 0x1.b42fdc0000000p-6f;
+    q = q * c + 0x1.c3f1f00000000p-4f;
+    q = q * c + 0x1.43647c0000000p-1f;
+    q = q * c + 0x1.215c800000000p+0f;
+    q = q * c - 0x1.5ecaa20000000p-12f;
+    float y = a < 1.0f ? a * p : 1.0f - sparsec_exp_float32(-q);
+    return copysignf(x != x ? x : y, x);
+}
+
+/* Calls that clang turns into instructions, or into libm where there is none. */
+#define SPARSEC_UNARY(name, fn) \
+    SPARSEC_INLINE float sparsec_##name##_float32(float x) { return fn##f(x); } \
+    SPARSEC_INLINE double sparsec_##name##_float64(double x) { return fn(x); }
+SPARSEC_UNARY(sqrt, __builtin_sqrt)
+SPARSEC_UNARY(floor, __builtin_floor)
+SPARSEC_UNARY(ceil, __builtin_ceil)
+SPARSEC_UNARY(trunc, __builtin_trunc)
+SPARSEC_UNARY(nearbyint, __builtin_nearbyint)
+SPARSEC_UNARY(fabs, __builtin_fabs)
+SPARSEC_UNARY(log, log)
+SPARSEC_UNARY(log2, log2)
+SPARSEC_UNARY(log10, log10)
+SPARSEC_UNARY(log1p, log1p)
+SPARSEC_UNARY(exp2, exp2)
+SPARSEC_UNARY(sin, sin)
+SPARSEC_UNARY(cos, cos)
+SPARSEC_UNARY(tan, tan)
+SPARSEC_UNARY(asin, asin)
+SPARSEC_UNARY(acos, acos)
+SPARSEC_UNARY(atan, atan)
+SPARSEC_UNARY(sinh, sinh)
+SPARSEC_UNARY(cosh, cosh)
+SPARSEC_UNARY(asinh, asinh)
+SPARSEC_UNARY(acosh, acosh)
+SPARSEC_UNARY(atanh, atanh)
+#undef SPARSEC_UNARY
+#define SPARSEC_DOUBLE(name, f) \
+    SPARSEC_INLINE double sparsec_##name##_float64(double x) { return f; }
+SPARSEC_DOUBLE(exp, exp(x))
+SPARSEC_DOUBLE(tanh, tanh(x))
+SPARSEC_DOUBLE(erf, erf(x))
+SPARSEC_DOUBLE(sigmoid, 1.0 / (1.0 + exp(-x)))
+SPARSEC_DOUBLE(rsqrt, 1.0 / __builtin_sqrt(x))
+#undef SPARSEC_DOUBLE
+SPARSEC_INLINE float sparsec_rsqrt_float32(float x) { return 1.0f / __builtin_sqrtf(x); }
+/* ONNX rounds half to even. */
+SPARSEC_INLINE float sparsec_round_float32(float x) { return __builtin_rintf(x); }
+SPARSEC_INLINE double sparsec_round_float64(double x) { return __builtin_rint(x); }
+SPARSEC_INLINE float sparsec_pow_float32(float x, float y) { return powf(x, y); }
+SPARSEC_INLINE double sparsec_pow_float64(double x, double y) { return pow(x, y); }
+SPARSEC_INLINE float sparsec_fmod_float32(float x, float y) { return fmodf(x, y); }
+SPARSEC_INLINE double sparsec_fmod_float64(double x, double y) { return fmod(x, y); }
+SPARSEC_INLINE float sparsec_atan2_float32(float x, float y) { return atan2f(x, y); }
+SPARSEC_INLINE double sparsec_atan2_float64(double x, double y) { return atan2(x, y); }
+SPARSEC_INLINE uint8_t sparsec_isnan_float32(float x) { return x != x; }
+SPARSEC_INLINE uint8_t sparsec_isnan_float64(double x) { return x != x; }
+SPARSEC_INLINE uint8_t sparsec_isinf_float32(float x) { return __builtin_fabsf(x) == __builtin_inff(); }
+SPARSEC_INLINE uint8_t sparsec_isinf_float64(double x) { return __builtin_fabs(x) == __builtin_inf(); }
+SPARSEC_INLINE int32_t sparsec_fabs_int32(int32_t x) { return x < 0 ? -x : x; }
+SPARSEC_INLINE int64_t sparsec_fabs_int64(int64_t x) { return x < 0 ? -x : x; }
+
+#endif

@@ -1,0 +1,487 @@
+"""Scheduled TIR to C, as plain kernels.
+
+After scheduling, a TIR function is a few loop nests over flat buffers. Each top-level nest becomes one C function
+`int32_t name(pointers…, int64_t sizes…, int64_t begin, int64_t end)`: a nest whose outermost loop is marked parallel computes
+the slice [begin, end) of that loop, any other nest runs whole. Buffers that several nests share are parameters, so that
+nothing is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import tvm
+from tvm import s_tir, tirx
+from tvm.ir.transform import Sequential
+
+from ...errors import InternalError
+from .program import Size
+
+_STACK_BYTES = 256 << 10
+"""Local buffers of one kernel may take this much of a thread's stack."""
+
+_C_TYPES = {
+    "float32": "float", "float64": "double", "float16": "_Float16", "bfloat16": "__bf16", "bool": "uint8_t",
+    **{f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+
+_INFIX = {
+    "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Mod": "%", "EQ": "==", "NE": "!=", "LT": "<", "LE": "<=", "GT": ">",
+    "GE": ">=", "And": "&&", "Or": "||", "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^", "LShift": "<<",
+    "RShift": ">>",
+}  # fmt: skip
+
+_INFIX_CALLS = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_left": "<<", "shift_right": ">>"}
+
+
+@dataclass(frozen=True)
+class Temporary:
+    """A buffer that several nests of one function share."""
+
+    name: str
+    dtype: str
+    shape: tuple[Size, ...]
+
+
+@dataclass(frozen=True)
+class CKernel:
+    """One C function. `pointers` are ("param", index of the TIR function's parameter) or ("temp", index)."""
+
+    symbol: str
+    pointers: tuple[tuple[str, int], ...]
+    scalars: tuple[Any, ...]
+    extent: Size
+    grain: int
+    text: str
+
+
+@dataclass(frozen=True)
+class CFunction:
+    """A whole TIR function: its kernels in order, and what they share."""
+
+    kernels: tuple[CKernel, ...]
+    temporaries: tuple[Temporary, ...]
+
+
+def lower_to_loops(function: tirx.PrimFunc, target: tvm.target.Target) -> tirx.PrimFunc:
+    """Blocks to loops over flat buffers."""
+    passes = [
+        tirx.transform.BindTarget(target),
+        s_tir.transform.CanonicalizeLoop(),
+        s_tir.transform.LowerInitBlock(),
+        s_tir.transform.PlanAndUpdateBufferAllocationLocation(),
+        s_tir.transform.ConvertBlocksToOpaque(),
+        s_tir.transform.CompactBufferAllocation(),
+        s_tir.transform.LowerMatchBuffer(),
+        tirx.transform.StmtSimplify(),
+        s_tir.transform.LowerOpaqueBlock(),
+        tirx.transform.FlattenBuffer(),
+        tirx.transform.NarrowDataType(32),
+        s_tir.transform.HoistIfThenElse(),
+        tirx.transform.StmtSimplify(),
+        tirx.transform.RemoveNoOp(),
+        tirx.transform.CommonSubexprElim(),
+    ]
+    with target, tvm.ir.transform.PassContext(opt_level=3):
+        module = Sequential(passes)(tvm.IRModule({"main": function.with_attr("global_symbol", "main")}))
+    return module["main"]
+
+
+def to_c(name: str, function: tirx.PrimFunc, target: tvm.target.Target) -> CFunction:
+    """C text of a scheduled function; its kernels are called `name`, `name_1`, …"""
+    return _Writer(name, lower_to_loops(function, target)).run()
+
+
+@dataclass
+class _Nest:
+    """Top-level statements that run one after the other in one kernel."""
+
+    statements: list[Any] = field(default_factory=list)
+    parallel: bool = False
+
+
+class _Writer:
+    def __init__(self, name: str, function: tirx.PrimFunc) -> None:
+        self.name = name
+        self.params = list(function.params)
+        self.body = function.body
+        self.names: dict[Any, str] = {}
+        self.used: set[str] = set()
+        self.shared: list[Any] = []
+        self.aliases: list[tuple[Any, Any]] = []
+        self.bindings: list[tuple[Any, Any]] = []
+
+    def run(self) -> CFunction:
+        nests = self._split(self.body)
+        temporaries = tuple(
+            Temporary(self._name(b), _dtype(b.ty.dtype), tuple(_plain(s) for s in b.ty.shape)) for b in self.shared
+        )
+        kernels = []
+        for number, nest in enumerate(nests):
+            symbol = self.name if number == 0 else f"{self.name}_{number}"
+            kernels.append(self._kernel(symbol, nest))
+        return CFunction(tuple(kernels), temporaries)
+
+    def _split(self, body: Any) -> list[_Nest]:
+        """Top-level loops; declarations before them are kept for all."""
+        nests: list[_Nest] = []
+        for statement in _flatten(body):
+            kind = type(statement).__name__
+            if kind == "AllocBuffer":
+                self.shared.append(statement.buffer)
+            elif kind == "DeclBuffer":
+                self.aliases.append((statement.buffer, statement.data))
+            elif kind in ("Bind", "LetStmt"):
+                self.bindings.append((statement.var, statement.value))
+            else:
+                parallel = kind == "For" and statement.kind == tirx.ForKind.PARALLEL
+                if parallel or not nests or nests[-1].parallel:
+                    nests.append(_Nest(parallel=parallel))
+                nests[-1].statements.append(statement)
+        return nests
+
+    def _kernel(self, symbol: str, nest: _Nest) -> CKernel:
+        text = _Text(self)
+        loop = nest.statements[0]
+        if nest.parallel:
+            text.range_loop(loop)
+        else:
+            for statement in nest.statements:
+                text.statement(statement)
+        pointers, parameters, aliases = self._pointers(text)
+        scalars = sorted((v for v in text.free if not _is_buffer(v)), key=lambda v: v.name)
+        scalars = [v for v in scalars if not any(v.same_as(b) for b, _ in self.bindings)]
+        extent = _plain(loop.extent) if nest.parallel else 1
+        for size in _variables(extent):
+            if not any(size.same_as(s) for s in scalars):
+                scalars.append(size)
+        arguments = [*parameters, *(f"int64_t {self._name(v)}" for v in scalars), "int64_t begin", "int64_t end"]
+        head = f"int32_t {symbol}({', '.join(arguments)}) {{\n    SPARSEC_TIR_MATH\n"
+        body = "".join(f"    {line}\n" for line in [*aliases, *text.bound, *text.lines])
+        grain = _grain(loop) if nest.parallel else 1
+        return CKernel(symbol, tuple(pointers), tuple(scalars), extent, grain, head + body + "    return 0;\n}\n")
+
+    def _pointers(self, text: _Text) -> tuple[list[tuple[str, int]], list[str], list[str]]:
+        """The parameters that a kernel needs, and its aliases of them."""
+        roots: list[Any] = []
+        aliases = []
+        wanted = [v for v in text.free if _is_buffer(v)]
+        for alias, data in reversed(self.aliases):
+            if any(alias.same_as(w) for w in wanted):
+                root = _data_var(data)
+                wanted.append(root)
+                aliases.append(f"{self._pointer(alias, text)}{self._name(alias)} = (void *){self._name(root)};")
+        for var in wanted:
+            if not any(var.same_as(a) for a, _ in self.aliases) and not any(var.same_as(r) for r in roots):
+                roots.append(var)
+        pointers, parameters = [], []
+        for kind, pool in (("param", self.params), ("temp", self.shared)):
+            for index, var in enumerate(pool):
+                if any(var.same_as(r) for r in roots):
+                    pointers.append((kind, index))
+                    parameters.append(f"{_C_TYPES[_dtype(var.ty.dtype)]} *restrict {self._name(var)}")
+        return pointers, parameters, aliases[::-1]
+
+    def _pointer(self, buffer: Any, text: _Text) -> str:
+        return f"{_C_TYPES[_dtype(buffer.ty.dtype)]} *"
+
+    def _name(self, var: Any) -> str:
+        """A unique C identifier."""
+        if var not in self.names:
+            base = "".join(c if c.isalnum() else "_" for c in var.name) or "v"
+            name, count = f"{base}_", 0
+            while name in self.used:
+                count += 1
+                name = f"{base}_{count}"
+            self.used.add(name)
+            self.names[var] = name
+        return self.names[var]
+
+
+class _Text:
+    """The body of one kernel."""
+
+    def __init__(self, writer: _Writer) -> None:
+        self.writer = writer
+        self.lines: list[str] = []
+        self.bound: list[str] = []
+        self.depth = 0
+        self.free: list[Any] = []
+        self.local: set[Any] = set()
+        self.natural: set[Any] = set()
+        self.stack = 0
+
+    def emit(self, line: str) -> None:
+        """One line at the present depth."""
+        self.lines.append("    " * self.depth + line)
+
+    def range_loop(self, loop: Any) -> None:
+        """The outermost parallel loop, over the slice that the pool asks for."""
+        self.local.add(loop.loop_var)
+        self.natural.add(loop.loop_var)
+        name = self.writer._name(loop.loop_var)
+        self.emit(f"for (int64_t {name} = begin; {name} < end; ++{name}) {{")
+        self._block(loop.body)
+        self.emit("}")
+
+    def statement(self, s: Any) -> None:
+        """Any statement."""
+        method = getattr(self, "_" + type(s).__name__.lower(), None)
+        if method is None:
+            raise InternalError(f"{self.writer.name}: no C for TIR statement {type(s).__name__}")
+        method(s)
+
+    def _block(self, body: Any) -> None:
+        self.depth += 1
+        for s in _flatten(body):
+            self.statement(s)
+        self.depth -= 1
+
+    def _for(self, s: Any) -> None:
+        self.local.add(s.loop_var)
+        self.natural.add(s.loop_var)
+        name, low = self.writer._name(s.loop_var), self.expr(s.min)
+        extent = self.expr(s.extent)
+        if s.kind == tirx.ForKind.UNROLLED:
+            self.emit("#pragma unroll")
+        elif s.kind == tirx.ForKind.VECTORIZED:
+            self.emit("#pragma clang loop vectorize(assume_safety)")
+        ctype = _C_TYPES[_dtype(s.loop_var.ty.dtype)]
+        bound = extent if low == "0" else f"{low} + {extent}"
+        self.emit(f"for ({ctype} {name} = {low}; {name} < {bound}; ++{name}) {{")
+        self._block(s.body)
+        self.emit("}")
+
+    def _while(self, s: Any) -> None:
+        self.emit(f"while ({self.expr(s.condition)}) {{")
+        self._block(s.body)
+        self.emit("}")
+
+    def _ifthenelse(self, s: Any) -> None:
+        self.emit(f"if ({self.expr(s.condition)}) {{")
+        self._block(s.then_case)
+        if s.else_case is not None:
+            self.emit("} else {")
+            self._block(s.else_case)
+        self.emit("}")
+
+    def _bind(self, s: Any) -> None:
+        value = self.expr(s.value)
+        self.local.add(s.var)
+        if self._is_natural(s.value):
+            self.natural.add(s.var)
+        self.emit(f"const {_C_TYPES[_dtype(s.var.ty.dtype)]} {self.writer._name(s.var)} = {value};")
+
+    _letstmt = _bind
+
+    def _allocbuffer(self, s: Any) -> None:
+        self.local.add(s.buffer)
+        dtype = _dtype(s.buffer.ty.dtype)
+        size = math.prod(_plain(d) for d in s.buffer.ty.shape)
+        if not isinstance(size, int):
+            raise InternalError(f"{self.writer.name}: a local buffer of dynamic size")
+        self.stack += size * tvm.DataType(dtype).itemsize if hasattr(tvm.DataType, "itemsize") else size * 8
+        if self.stack > _STACK_BYTES:
+            raise InternalError(f"{self.writer.name}: local buffers of more than {_STACK_BYTES} bytes")
+        self.emit(f"_Alignas(64) {_C_TYPES[dtype]} {self.writer._name(s.buffer)}[{max(size, 1)}];")
+
+    def _declbuffer(self, s: Any) -> None:
+        self.local.add(s.buffer)
+        root = _data_var(s.data)
+        self._touch(root)
+        self.emit(
+            f"{_C_TYPES[_dtype(s.buffer.ty.dtype)]} *{self.writer._name(s.buffer)} = (void *){self.writer._name(root)};"
+        )
+
+    def _bufferstore(self, s: Any) -> None:
+        self._touch(s.buffer)
+        (index,) = s.indices
+        self.emit(f"{self.writer._name(s.buffer)}[{self.expr(index)}] = {self.expr(s.value)};")
+
+    def _attrstmt(self, s: Any) -> None:
+        for inner in _flatten(s.body):
+            self.statement(inner)
+
+    def _evaluate(self, s: Any) -> None:
+        if not isinstance(s.value, tirx.IntImm):
+            self.emit(f"(void){self.expr(s.value)};")
+
+    def _assertstmt(self, s: Any) -> None:
+        """Shapes were checked before the kernel runs."""
+
+    # --- expressions --------------------------------------------------------------------------------------------------
+
+    def _touch(self, var: Any) -> None:
+        if var not in self.local and not any(var.same_as(v) for v in self.free):
+            for bound, value in self.writer.bindings:
+                if bound.same_as(var):
+                    self._bind_outer(var, value)
+                    return
+            self.free.append(var)
+
+    def _bind_outer(self, var: Any, value: Any) -> None:
+        """A binding made before the nests: repeated in every kernel that reads it."""
+        text = self.expr(value)
+        self.local.add(var)
+        if self._is_natural(value):
+            self.natural.add(var)
+        self.bound.append(f"const {_C_TYPES[_dtype(var.ty.dtype)]} {self.writer._name(var)} = {text};")
+
+    def _is_natural(self, e: Any) -> bool:
+        """Whether an integer expression is surely not negative: then C's division is floor division."""
+        kind = type(e).__name__
+        if kind == "IntImm":
+            return int(e) >= 0
+        if isinstance(e, tirx.Var):
+            return e in self.natural or (not _is_buffer(e) and e not in self.local)
+        if kind in ("Add", "Mul", "Min"):
+            return self._is_natural(e.a) and self._is_natural(e.b)
+        if kind == "FloorMod":
+            return self._is_natural(e.b)
+        if kind in ("FloorDiv", "Div", "Mod"):
+            return self._is_natural(e.a) and self._is_natural(e.b)
+        if kind == "Max":
+            return self._is_natural(e.a) or self._is_natural(e.b)
+        if kind == "Cast":
+            return self._is_natural(e.value)
+        return False
+
+    def expr(self, e: Any) -> str:
+        """Any expression, fully parenthesised."""
+        kind = type(e).__name__
+        if kind == "IntImm":
+            return _int_literal(int(e), _dtype(e.ty.dtype))
+        if kind == "FloatImm":
+            return _float_literal(float(e), _dtype(e.ty.dtype))
+        if isinstance(e, tirx.Var):
+            self._touch(e)
+            return self.writer._name(e)
+        if kind == "BufferLoad" or hasattr(e, "indices"):
+            self._touch(e.buffer)
+            (index,) = e.indices
+            return f"{self.writer._name(e.buffer)}[{self.expr(index)}]"
+        if kind in _INFIX:
+            return f"({self.expr(e.a)} {_INFIX[kind]} {self.expr(e.b)})"
+        if kind in ("FloorDiv", "FloorMod"):
+            return self._floor(kind, e)
+        if kind in ("Min", "Max"):
+            return f"sparsec_{kind.lower()}_{_dtype(e.ty.dtype)}({self.expr(e.a)}, {self.expr(e.b)})"
+        if kind == "Not":
+            return f"(!{self.expr(e.a)})"
+        if kind == "Select":
+            return f"({self.expr(e.condition)} ? {self.expr(e.true_value)} : {self.expr(e.false_value)})"
+        if kind == "Cast":
+            return self._cast(e)
+        if kind == "Let":
+            return self._let(e)
+        if kind == "Call":
+            return self._call(e)
+        raise InternalError(f"{self.writer.name}: no C for TIR expression {kind}")
+
+    def _floor(self, kind: str, e: Any) -> str:
+        if self._is_natural(e.a) and self._is_natural(e.b):
+            return f"({self.expr(e.a)} {'/' if kind == 'FloorDiv' else '%'} {self.expr(e.b)})"
+        return f"sparsec_{kind.lower()}({self.expr(e.a)}, {self.expr(e.b)})"
+
+    def _cast(self, e: Any) -> str:
+        to, value = _dtype(e.ty.dtype), self.expr(e.value)
+        if to == "bool":
+            return f"((uint8_t)({value} != 0))"
+        return f"(({_C_TYPES[to]}){value})"
+
+    def _let(self, e: Any) -> str:
+        value = self.expr(e.value)
+        self.local.add(e.var)
+        name = self.writer._name(e.var)
+        return f"({{ const {_C_TYPES[_dtype(e.var.ty.dtype)]} {name} = {value}; {self.expr(e.body)}; }})"
+
+    def _call(self, e: Any) -> str:
+        name = str(e.op.name).removeprefix("tirx.")
+        args = list(e.args)
+        if name in ("call_pure_extern", "call_extern"):
+            name, args = str(args[0].value), args[1:]
+        if name in ("if_then_else",):
+            c, t, f = (self.expr(a) for a in args)
+            return f"({c} ? {t} : {f})"
+        if name in ("likely", "assume", "ignore_loop_partition"):
+            return self.expr(args[0])
+        if name in _INFIX_CALLS:
+            return f"({self.expr(args[0])} {_INFIX_CALLS[name]} {self.expr(args[1])})"
+        if name == "bitwise_not":
+            return f"(~{self.expr(args[0])})"
+        if name == "reinterpret":
+            return f"sparsec_bits_{_dtype(args[0].ty.dtype)}_{_dtype(e.ty.dtype)}({self.expr(args[0])})"
+        dtype = _dtype(args[0].ty.dtype) if args else _dtype(e.ty.dtype)
+        return f"sparsec_{name}_{dtype}({', '.join(self.expr(a) for a in args)})"
+
+
+def _flatten(body: Any) -> list[Any]:
+    """Statements in order, sequences opened."""
+    if type(body).__name__ == "SeqStmt":
+        return [s for part in body.seq for s in _flatten(part)]
+    if type(body).__name__ == "AttrStmt":
+        return _flatten(body.body)
+    return [body]
+
+
+def _grain(loop: Any) -> int:
+    """From the schedule's annotation; 1 where a loop step is a row or a tile."""
+    annotation = loop.annotations.get("sparsec.grain")
+    return 1 if annotation is None else int(annotation)
+
+
+def _variables(size: Size) -> list[Any]:
+    if isinstance(size, int):
+        return []
+    found: list[Any] = []
+    tirx.stmt_list  # noqa: B018
+    _collect(size, found)
+    return found
+
+
+def _collect(e: Any, found: list[Any]) -> None:
+    if isinstance(e, tirx.Var):
+        found.append(e)
+    for side in ("a", "b", "value", "condition", "true_value", "false_value"):
+        child = getattr(e, side, None)
+        if isinstance(child, tvm.ir.Expr):
+            _collect(child, found)
+
+
+def _plain(size: Any) -> Size:
+    return int(size) if isinstance(size, int | tirx.IntImm) else size
+
+
+def _dtype(ty: Any) -> str:
+    return str(ty)
+
+
+def _is_buffer(var: Any) -> bool:
+    return type(var.ty).__name__ == "BufferType"
+
+
+def _data_var(data: Any) -> Any:
+    """The buffer whose memory an expression like `x.data` names."""
+    if isinstance(data, tirx.Var):
+        return data
+    return _data_var(data.args[0])
+
+
+def _int_literal(value: int, dtype: str) -> str:
+    if dtype == "int64" and not -(1 << 31) < value < 1 << 31:
+        return f"INT64_C({value})" if value > -(1 << 63) else "INT64_MIN"
+    if dtype.startswith("uint") and value >= 1 << 31:
+        return f"UINT64_C({value})"
+    return f"({value})" if value < 0 else str(value)
+
+
+def _float_literal(value: float, dtype: str) -> str:
+    suffix = "" if dtype == "float64" else "f"
+    if math.isnan(value):
+        return f'__builtin_nan{suffix}("")'
+    if math.isinf(value):
+        return f"({'-' if value < 0 else ''}__builtin_inf{suffix}())"
+    text = f"{value.hex()}{suffix}"
+    return f"({text})" if value < 0 else text

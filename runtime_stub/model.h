@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "cpu.h"
 #include "sparsec.h"
 
 /* What a step sees. Every pointer is valid for the whole of one sparsec_run. */
@@ -26,6 +27,7 @@ typedef struct sparsec_step {
     sparsec_step_fn run;
     int64_t (*extent)(const int64_t *dims); /* length of the range axis */
     int64_t grain;                          /* slices start at multiples of this; results must not depend on the split */
+    int64_t cost;                           /* estimated nanoseconds in one thread, at the dims' upper bounds */
     const char *label;                      /* ONNX node name(s), for error messages */
 } sparsec_step;
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SparsecError
+from ...runtime_stub.names import with_prefix
 from ..frontend.prepare import PreparedModel
 from ..lower.memory import MemoryPlan
 from ..lower.program import Program
@@ -76,30 +77,30 @@ def _write_sources(
 ) -> None:
     text = to_json(manifest)
     (folder / "manifest.json").write_bytes(text)
-    prefix = options.symbol_prefix
-    (folder / "weights.S").write_text(assembler_text(weights, text, prefix, options.target.machine))
-    driver = DriverWriter(program, plan, weights, options.target, prefix)
-    (folder / "model.c").write_text(driver.text(manifest["sparsec"], model_sha256))
-    for source in program.sources:
-        (folder / f"k_{source.name}.c").write_text(source.text)
-    for number, data in enumerate(program.objects):
-        (folder / f"tir_{number}.o").write_bytes(data)
-    for file in resources.files("sparsec.runtime_stub").iterdir():
-        if file.name.endswith((".c", ".h")):
-            (folder / file.name).write_bytes(file.read_bytes())
+    driver = DriverWriter(program, plan, weights, options.target)
+    texts = {
+        "weights.S": assembler_text(weights, text, options.target.machine),
+        "model.c": driver.text(manifest["sparsec"], model_sha256),
+        **{f"k_{source.name}.c": source.text for source in program.sources},
+    }
+    for package in ("sparsec.runtime_stub", "sparsec.codegen_templates"):
+        for file in resources.files(package).iterdir():
+            if file.name.endswith((".c", ".h")):
+                texts[file.name] = file.read_text(encoding="utf-8")
+    for name, source_text in texts.items():
+        (folder / name).write_text(with_prefix(source_text, options.symbol_prefix), encoding="utf-8")
 
 
 def _units(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> list[Unit]:
-    define = f"-DSPARSEC_PREFIX={options.symbol_prefix}"
     runtime = sorted(f.name for f in folder.glob("*.c") if not f.name.startswith("k_"))
-    kernels = [Unit(f"k_{s.name}.c", (*toolchain.kernel_flags(), define)) for s in program.sources]
-    return [*kernels, *(Unit(name, (*_RUNTIME_FLAGS, define)) for name in runtime), Unit("weights.S")]
+    kernels = [Unit(f"k_{s.name}.c", toolchain.kernel_flags()) for s in program.sources]
+    return [*kernels, *(Unit(name, _RUNTIME_FLAGS) for name in runtime), Unit("weights.S")]
 
 
 def _build(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> Path:
     """The artifact inside the build folder."""
     objects = toolchain.compile(_units(folder, program, options, toolchain))
-    objects = sorted(objects) + [f"tir_{n}.o" for n in range(len(program.objects))]
+    objects = sorted(objects)
     output = f"artifact.{options.emit}"
     if options.emit == "so":
         toolchain.link_shared(objects, output, options.symbol_prefix)

@@ -8,11 +8,14 @@ from functools import lru_cache
 
 import jinja2
 
-from ..lower.memory import MemoryPlan, root_of
+from ..lower.memory import MemoryPlan, itemsize, root_of
 from ..lower.program import Buffer, Constant, Program, Size, Step
-from ..lower.sizes import to_c
+from ..lower.sizes import product, to_c, upper
 from ..target import Target
 from .weights import WeightsWriter
+
+_VECTORS_PER_NANOSECOND = 3.0
+_BYTES_PER_NANOSECOND = 8.0
 
 _DL_CODES = {"int": 0, "uint": 1, "float": 2, "bfloat": 4, "bool": 6}
 
@@ -49,6 +52,7 @@ class _StepText:
     arguments: list[str]
     extent: str
     grain: int
+    cost: int
     label: str
     uses_dims: bool
 
@@ -67,12 +71,11 @@ class _TensorText:
 class DriverWriter:
     """One program's driver. `place` decides what each pointer means; the template only arranges text."""
 
-    def __init__(self, program: Program, plan: MemoryPlan, weights: WeightsWriter, target: Target, prefix: str) -> None:
+    def __init__(self, program: Program, plan: MemoryPlan, weights: WeightsWriter, target: Target) -> None:
         self.program = program
         self.plan = plan
         self.weights = weights
         self.target = target
-        self.prefix = prefix
         self._inputs = {buffer.id: i for i, buffer in enumerate(program.inputs)}
         self._outputs = {root_of(program, buffer): i for i, buffer in enumerate(program.outputs)}
 
@@ -90,6 +93,18 @@ class DriverWriter:
     def _size(self, size: Size) -> str:
         return to_c(size, self.program.dims)
 
+    def _cost(self, step: Step) -> int:
+        """Nanoseconds in one thread, roughly: what the runtime weighs against the price of waking another thread."""
+        lanes = self.target.vector_bits // 32
+        nbytes = sum(
+            upper(product(p.shape), self.program.dims) * itemsize(p.dtype)
+            for p in step.pointers
+            if isinstance(p, Buffer)
+        )
+        return int(
+            upper(step.macs, self.program.dims) / (lanes * _VECTORS_PER_NANOSECOND) + nbytes / _BYTES_PER_NANOSECOND
+        )
+
     def _step(self, step: Step) -> _StepText:
         scalars = [self._size(s) for s in step.scalars]
         arguments = [self.place(p) for p in step.pointers] + scalars + ["begin", "end"]
@@ -98,6 +113,7 @@ class DriverWriter:
             arguments,
             self._size(step.extent),
             step.grain,
+            self._cost(step),
             c_string(", ".join(step.nodes) or step.symbol),
             any("dims[" in s for s in scalars),
         )
@@ -135,7 +151,6 @@ class DriverWriter:
             version=version,
             target=self.target,
             model_sha256=model_sha256,
-            prefix=self.prefix,
             prototypes=[(name, *counts) for name, counts in sorted(prototypes.items())],
             steps=steps,
             inputs=inputs,

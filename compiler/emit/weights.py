@@ -52,7 +52,7 @@ class WeightsWriter:
         return self._hash.hexdigest()
 
 
-def assembler_text(weights: WeightsWriter, manifest: bytes, prefix: str, machine: str) -> str:
+def assembler_text(weights: WeightsWriter, manifest: bytes, machine: str) -> str:
     """The weights and the section `.sparsec.manifest`, read from weights.bin and manifest.json in the build folder.
 
     The digests are in the text because the toolchain's cache does not look into `.incbin` files.
@@ -64,15 +64,15 @@ def assembler_text(weights: WeightsWriter, manifest: bytes, prefix: str, machine
 /* weights {weights.sha256} manifest {hashlib.sha256(manifest).hexdigest()} */
     .section {section.replace("@progbits", note)}
     .balign {ALIGNMENT}
-    .globl {prefix}weights_blob
-    .hidden {prefix}weights_blob
-{prefix}weights_blob:
+    .globl sparsec_weights_blob
+    .hidden sparsec_weights_blob
+sparsec_weights_blob:
     .incbin "weights.bin"
     .byte 0
     .section .sparsec.manifest,"a",{note}
-    .globl {prefix}manifest_text
-    .hidden {prefix}manifest_text
-{prefix}manifest_text:
+    .globl sparsec_manifest_text
+    .hidden sparsec_manifest_text
+sparsec_manifest_text:
     .incbin "manifest.json"
     .byte 0
     .section .note.GNU-stack,"",{note}

@@ -1,0 +1,420 @@
+/* The functions of sparsec.h: one model, and contexts that run it. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "float_env.h"
+#include "model.h"
+#include "pool.h"
+#include "tensor.h"
+
+enum {
+    MESSAGE_BYTES = 512,
+    MAX_THREADS = 1024,
+    /* Below this a step is not worth handing to other threads: a round trip takes 1 to 2 microseconds. */
+    SERIAL_NANOSECONDS = 4000,
+};
+
+struct sparsec_model {
+    const sparsec_program *program;
+};
+
+static const struct sparsec_model THE_MODEL = {&sparsec_the_program};
+
+struct sparsec_context {
+    const sparsec_program *program;
+    sparsec_frame frame;
+    sparsec_pool *pool; /* NULL with one thread or with the caller's parallel_for */
+    sparsec_parallel_for parallel_for;
+    void *parallel_for_user;
+    int32_t threads, prepared;
+    atomic_flag busy;
+    void *owned_arena;
+    void **inputs, **outputs;
+    int64_t *dims;
+    int64_t (*output_extents)[SPARSEC_MAX_NDIM];
+    char message[MESSAGE_BYTES];
+};
+
+/* One step, cut into parts. */
+typedef struct job {
+    const sparsec_frame *frame;
+    const sparsec_step *step;
+    int64_t extent, units;
+    int32_t parts;
+    _Atomic int32_t status;
+} job;
+
+static int32_t fail(sparsec_context *context, int32_t status, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(context->message, MESSAGE_BYTES, format, arguments);
+    va_end(arguments);
+    return status;
+}
+
+static int32_t refuse(char *message, size_t size, int32_t status, const char *text) {
+    if (message && size) snprintf(message, size, "%s", text);
+    return status;
+}
+
+/* --- model ------------------------------------------------------------------------------------------------------- */
+
+int32_t sparsec_abi_version(void) { return SPARSEC_ABI_VERSION; }
+
+int32_t sparsec_model_open(int32_t abi_version, const sparsec_model **model, char *message, size_t message_size) {
+    if (!model) return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "model is a null pointer");
+    *model = NULL;
+    if (abi_version != SPARSEC_ABI_VERSION) {
+        char text[128];
+        snprintf(text, sizeof text, "this artifact has ABI version %d, the caller was written for version %d",
+                 SPARSEC_ABI_VERSION, (int)abi_version);
+        return refuse(message, message_size, SPARSEC_ERR_ABI, text);
+    }
+    const sparsec_program *program = &sparsec_the_program;
+    if (!sparsec_cpu_check(program->cpu_features, program->n_cpu_features, sparsec_cpu_detect(), message,
+                           message_size)) {
+        return SPARSEC_ERR_CPU;
+    }
+    *model = &THE_MODEL;
+    return SPARSEC_OK;
+}
+
+void sparsec_model_close(const sparsec_model *model) { (void)model; }
+
+const char *sparsec_manifest(const sparsec_model *model) { return model ? model->program->manifest : ""; }
+
+int32_t sparsec_input_count(const sparsec_model *model) { return model ? model->program->n_inputs : 0; }
+
+int32_t sparsec_output_count(const sparsec_model *model) { return model ? model->program->n_outputs : 0; }
+
+int32_t sparsec_input_description(const sparsec_model *model, int32_t index, sparsec_tensor_description *description) {
+    if (!model || !description || index < 0 || index >= model->program->n_inputs) return SPARSEC_ERR_ARGUMENT;
+    const sparsec_tensor_info *info = &model->program->inputs[index];
+    memset(description, 0, sizeof *description);
+    description->name = info->name;
+    description->dtype = info->dtype;
+    description->ndim = info->ndim;
+    for (int32_t i = 0; i < info->ndim; ++i) {
+        description->extents[i] = info->axes[i].dim < 0 ? info->axes[i].size : -1;
+    }
+    return SPARSEC_OK;
+}
+
+/* An output's extent is dynamic when it differs between the bounds of the dimensions. */
+int32_t sparsec_output_description(const sparsec_model *model, int32_t index, sparsec_tensor_description *description) {
+    enum { MAX_DIMS = 64 };
+    if (!model || !description || index < 0 || index >= model->program->n_outputs) return SPARSEC_ERR_ARGUMENT;
+    const sparsec_program *program = model->program;
+    const sparsec_tensor_info *info = &program->outputs[index];
+    memset(description, 0, sizeof *description);
+    description->name = info->name;
+    description->dtype = info->dtype;
+    description->ndim = info->ndim;
+    int64_t dims[MAX_DIMS] = {0}, at_lower[SPARSEC_MAX_NDIM];
+    int32_t n = program->n_dims < MAX_DIMS ? program->n_dims : MAX_DIMS;
+    for (int32_t i = 0; i < n; ++i) dims[i] = program->dims[i].upper;
+    info->shape(dims, description->extents);
+    for (int32_t d = 0; d < n; ++d) {
+        dims[d] = program->dims[d].lower;
+        info->shape(dims, at_lower);
+        for (int32_t i = 0; i < info->ndim; ++i) {
+            if (at_lower[i] != description->extents[i]) description->extents[i] = -1;
+        }
+        dims[d] = program->dims[d].upper;
+    }
+    return SPARSEC_OK;
+}
+
+size_t sparsec_workspace_bytes(const sparsec_model *model) { return model ? model->program->arena_bytes : 0; }
+
+/* --- context ----------------------------------------------------------------------------------------------------- */
+
+int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options *options, sparsec_context **context,
+                               char *message, size_t message_size) {
+    sparsec_options o = {0};
+    if (!model || !context) return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "model or context is a null pointer");
+    *context = NULL;
+    if (options) {
+        if (options->size < sizeof options->size) {
+            return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "options.size must be sizeof(sparsec_options)");
+        }
+        memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+    }
+    if (o.threads < -1 || o.threads > MAX_THREADS) {
+        return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "options.threads must lie between -1 and 1024");
+    }
+    if (o.threads == -1) o.threads = sparsec_available_cpus();
+    if (o.threads == 0) o.threads = 1;
+    const sparsec_program *program = model->program;
+    if (o.workspace && (o.workspace_size < program->arena_bytes || (uintptr_t)o.workspace % 64)) {
+        return refuse(message, message_size, SPARSEC_ERR_MEMORY,
+                      "options.workspace must be aligned to 64 bytes and as long as sparsec_workspace_bytes says");
+    }
+    const char *const no_memory = "not enough memory for the context";
+    sparsec_context *c = calloc(1, sizeof *c);
+    if (!c) return refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
+    c->program = program;
+    c->threads = o.threads;
+    c->parallel_for = o.parallel_for;
+    c->parallel_for_user = o.parallel_for_user;
+    atomic_flag_clear(&c->busy);
+    c->inputs = calloc((size_t)program->n_inputs + 1, sizeof *c->inputs);
+    c->outputs = calloc((size_t)program->n_outputs + 1, sizeof *c->outputs);
+    c->dims = calloc((size_t)program->n_dims + 1, sizeof *c->dims);
+    c->output_extents = calloc((size_t)program->n_outputs + 1, sizeof *c->output_extents);
+    void *arena = o.workspace;
+    if (!arena && posix_memalign(&c->owned_arena, 64, program->arena_bytes + 64) == 0) arena = c->owned_arena;
+    if (!c->inputs || !c->outputs || !c->dims || !c->output_extents || !arena) {
+        sparsec_context_destroy(c);
+        return refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
+    }
+    c->frame = (sparsec_frame){arena, program->weights, c->inputs, c->outputs, c->dims};
+    if (c->threads > 1 && !c->parallel_for) {
+        c->pool = sparsec_pool_create(c->threads);
+        if (!c->pool) {
+            sparsec_context_destroy(c);
+            return refuse(message, message_size, SPARSEC_ERR_THREADS, "the context's threads could not be created");
+        }
+    }
+    *context = c;
+    return SPARSEC_OK;
+}
+
+void sparsec_context_destroy(sparsec_context *context) {
+    if (!context) return;
+    sparsec_pool_destroy(context->pool);
+    free(context->owned_arena);
+    free(context->inputs);
+    free(context->outputs);
+    free(context->dims);
+    free(context->output_extents);
+    free(context);
+}
+
+const char *sparsec_message(const sparsec_context *context) { return context ? context->message : "no context"; }
+
+/* --- shapes ------------------------------------------------------------------------------------------------------ */
+
+/* Whether the shape is one that input `index` may have; binds the dimensions in it. */
+static int32_t bind_shape(sparsec_context *c, int32_t index, int32_t ndim, const int64_t *extents) {
+    const sparsec_tensor_info *info = &c->program->inputs[index];
+    int64_t wanted[SPARSEC_MAX_NDIM];
+    char have_text[128], want_text[128];
+    int fits = ndim == info->ndim && (ndim == 0 || extents);
+    for (int32_t i = 0; i < info->ndim; ++i) {
+        const sparsec_axis axis = info->axes[i];
+        wanted[i] = axis.dim < 0 ? axis.size : -1;
+        if (!fits) continue;
+        if (axis.dim < 0) {
+            fits = extents[i] == axis.size;
+            continue;
+        }
+        const sparsec_dim *dim = &c->program->dims[axis.dim];
+        if (extents[i] < dim->lower || extents[i] > dim->upper) {
+            return fail(c, SPARSEC_ERR_SHAPE,
+                        "input %s: dimension %s is %" PRId64 ", but the artifact was built for %" PRId64 "..%" PRId64,
+                        info->name, dim->name, extents[i], dim->lower, dim->upper);
+        }
+        if (c->dims[axis.dim] >= 0 && c->dims[axis.dim] != extents[i]) {
+            return fail(c, SPARSEC_ERR_SHAPE, "input %s: dimension %s is %" PRId64 ", but %" PRId64 " in another place",
+                        info->name, dim->name, extents[i], c->dims[axis.dim]);
+        }
+        c->dims[axis.dim] = extents[i];
+    }
+    if (fits) return SPARSEC_OK;
+    sparsec_shape_text(wanted, info->ndim, want_text, sizeof want_text);
+    sparsec_shape_text(extents, extents && ndim > 0 && ndim <= SPARSEC_MAX_NDIM ? ndim : 0, have_text, sizeof have_text);
+    return fail(c, SPARSEC_ERR_SHAPE, "input %s has shape %s, the model takes %s", info->name, have_text, want_text);
+}
+
+static void forget_shapes(sparsec_context *c) {
+    c->prepared = 0;
+    for (int32_t i = 0; i < c->program->n_dims; ++i) c->dims[i] = -1;
+}
+
+static void find_output_shapes(sparsec_context *c) {
+    for (int32_t i = 0; i < c->program->n_outputs; ++i) c->program->outputs[i].shape(c->dims, c->output_extents[i]);
+    c->prepared = 1;
+}
+
+static int32_t prepare(sparsec_context *c, const sparsec_shape *shapes, int32_t n_inputs) {
+    if (n_inputs != c->program->n_inputs || (n_inputs && !shapes)) {
+        return fail(c, SPARSEC_ERR_ARGUMENT, "%d shapes given, the model has %d inputs", n_inputs, c->program->n_inputs);
+    }
+    forget_shapes(c);
+    for (int32_t i = 0; i < n_inputs; ++i) {
+        int32_t status = bind_shape(c, i, shapes[i].ndim, shapes[i].extents);
+        if (status) return status;
+    }
+    find_output_shapes(c);
+    if (c->pool && sparsec_pool_is_orphan(c->pool)) {
+        sparsec_pool *pool = sparsec_pool_create(c->threads);
+        if (!pool) return fail(c, SPARSEC_ERR_THREADS, "the context's threads could not be created after a fork");
+        sparsec_pool_destroy(c->pool);
+        c->pool = pool;
+    }
+    return SPARSEC_OK;
+}
+
+int32_t sparsec_output_shape(sparsec_context *context, int32_t index, int32_t *ndim, int64_t *extents) {
+    if (!context || !ndim || !extents) return SPARSEC_ERR_ARGUMENT;
+    if (index < 0 || index >= context->program->n_outputs) {
+        return fail(context, SPARSEC_ERR_ARGUMENT, "there is no output %d", index);
+    }
+    if (!context->prepared) return fail(context, SPARSEC_ERR_UNPREPARED, "sparsec_prepare has not been called");
+    *ndim = context->program->outputs[index].ndim;
+    memcpy(extents, context->output_extents[index], (size_t)*ndim * sizeof *extents);
+    return SPARSEC_OK;
+}
+
+/* --- run --------------------------------------------------------------------------------------------------------- */
+
+static int32_t check_dtype(sparsec_context *c, const char *kind, const sparsec_tensor_info *info, const DLTensor *t) {
+    if (memcmp(&t->dtype, &info->dtype, sizeof t->dtype) == 0) {
+        if (t->device.device_type == 1 || t->device.device_type == 0) return SPARSEC_OK;
+        return fail(c, SPARSEC_ERR_ARGUMENT, "%s %s is not in the CPU's memory", kind, info->name);
+    }
+    char have[24], want[24];
+    sparsec_dtype_text(t->dtype, have);
+    sparsec_dtype_text(info->dtype, want);
+    return fail(c, SPARSEC_ERR_DTYPE, "%s %s is %s, the model has %s", kind, info->name, have, want);
+}
+
+static int is_usable_in_place(const DLTensor *t) {
+    return (uintptr_t)sparsec_tensor_data(t) % (uintptr_t)sparsec_item_bytes(t->dtype) == 0 && sparsec_tensor_is_compact(t);
+}
+
+static int32_t bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
+    forget_shapes(c);
+    for (int32_t i = 0; i < c->program->n_inputs; ++i) {
+        const sparsec_tensor_info *info = &c->program->inputs[i];
+        const DLTensor *t = inputs[i];
+        if (!t) return fail(c, SPARSEC_ERR_ARGUMENT, "input %s is a null pointer", info->name);
+        int32_t status = check_dtype(c, "input", info, t);
+        if (!status) status = bind_shape(c, i, t->ndim, t->shape);
+        if (status) return status;
+        int64_t count = 1;
+        for (int32_t d = 0; d < t->ndim; ++d) count *= t->shape[d];
+        unsigned char *own = c->frame.arena + info->arena_offset;
+        if (count == 0) {
+            c->inputs[i] = own;
+        } else if (!t->data) {
+            return fail(c, SPARSEC_ERR_ARGUMENT, "input %s has no data", info->name);
+        } else if (is_usable_in_place(t)) {
+            c->inputs[i] = sparsec_tensor_data(t);
+        } else {
+            sparsec_tensor_pack(t, own);
+            c->inputs[i] = own;
+        }
+    }
+    find_output_shapes(c);
+    return SPARSEC_OK;
+}
+
+static int32_t bind_outputs(sparsec_context *c, DLTensor *const *outputs) {
+    for (int32_t i = 0; i < c->program->n_outputs; ++i) {
+        const sparsec_tensor_info *info = &c->program->outputs[i];
+        DLTensor *t = outputs[i];
+        if (!t) return fail(c, SPARSEC_ERR_ARGUMENT, "output %s is a null pointer", info->name);
+        if (!t->data) {
+            *t = (DLTensor){.data = c->frame.arena + info->arena_offset,
+                            .device = {1, 0},
+                            .ndim = info->ndim,
+                            .dtype = info->dtype,
+                            .shape = c->output_extents[i]};
+            c->outputs[i] = t->data;
+            continue;
+        }
+        int32_t status = check_dtype(c, "output", info, t);
+        if (status) return status;
+        if (t->ndim != info->ndim ||
+            (t->ndim && memcmp(t->shape, c->output_extents[i], (size_t)t->ndim * sizeof(int64_t)))) {
+            char have[128], want[128];
+            sparsec_shape_text(t->shape, t->ndim > 0 && t->ndim <= SPARSEC_MAX_NDIM ? t->ndim : 0, have, sizeof have);
+            sparsec_shape_text(c->output_extents[i], info->ndim, want, sizeof want);
+            return fail(c, SPARSEC_ERR_SHAPE, "output %s has shape %s, the model gives %s", info->name, have, want);
+        }
+        if (!is_usable_in_place(t)) {
+            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s must be compact and aligned to its element size", info->name);
+        }
+        c->outputs[i] = sparsec_tensor_data(t);
+    }
+    return SPARSEC_OK;
+}
+
+static int64_t part_begin(const job *j, int32_t part) {
+    int64_t at = j->units * part / j->parts * j->step->grain;
+    return at < j->extent ? at : j->extent;
+}
+
+static void run_part(void *data, int32_t part) {
+    job *j = data;
+    int64_t begin = part_begin(j, part), end = part_begin(j, part + 1);
+    if (begin >= end) return;
+    int32_t status = j->step->run(j->frame, begin, end);
+    if (status) atomic_store(&j->status, status);
+}
+
+static void run_part_in_default_env(void *data, int32_t part) {
+    uint64_t env = sparsec_float_env_default();
+    run_part(data, part);
+    sparsec_float_env_restore(env);
+}
+
+static int32_t run_steps(sparsec_context *c) {
+    const int32_t threads = c->pool && sparsec_pool_is_orphan(c->pool) ? 1 : c->threads;
+    for (int32_t i = 0; i < c->program->n_steps; ++i) {
+        const sparsec_step *step = &c->program->steps[i];
+        job j = {.frame = &c->frame, .step = step, .extent = step->extent(c->dims), .parts = 1};
+        if (j.extent <= 0) continue;
+        j.units = (j.extent + step->grain - 1) / step->grain;
+        if (threads > 1 && step->cost > SERIAL_NANOSECONDS) j.parts = j.units < threads ? (int32_t)j.units : threads;
+        if (j.parts == 1) {
+            run_part(&j, 0);
+        } else if (c->parallel_for) {
+            c->parallel_for(c->parallel_for_user, run_part_in_default_env, &j, j.parts);
+        } else {
+            sparsec_pool_run(c->pool, run_part, &j, j.parts);
+        }
+        int32_t status = atomic_load(&j.status);
+        if (status == SPARSEC_ERR_INDEX) return fail(c, status, "%s: an index lies outside of the tensor", step->label);
+        if (status) return fail(c, status, "%s failed", step->label);
+    }
+    return SPARSEC_OK;
+}
+
+int32_t sparsec_prepare(sparsec_context *context, const sparsec_shape *shapes, int32_t n_inputs) {
+    if (!context) return SPARSEC_ERR_ARGUMENT;
+    if (atomic_flag_test_and_set(&context->busy)) return SPARSEC_ERR_BUSY;
+    context->message[0] = 0;
+    int32_t status = prepare(context, shapes, n_inputs);
+    atomic_flag_clear(&context->busy);
+    return status;
+}
+
+int32_t sparsec_run(sparsec_context *context, const DLTensor *const *inputs, int32_t n_inputs, DLTensor *const *outputs,
+                    int32_t n_outputs) {
+    if (!context) return SPARSEC_ERR_ARGUMENT;
+    if (atomic_flag_test_and_set(&context->busy)) return SPARSEC_ERR_BUSY;
+    sparsec_context *c = context;
+    int32_t status = SPARSEC_OK;
+    c->message[0] = 0;
+    if (n_inputs != c->program->n_inputs || n_outputs != c->program->n_outputs || (n_inputs && !inputs) ||
+        (n_outputs && !outputs)) {
+        status = fail(c, SPARSEC_ERR_ARGUMENT, "%d inputs and %d outputs given, the model has %d and %d", n_inputs,
+                      n_outputs, c->program->n_inputs, c->program->n_outputs);
+    }
+    if (!status) status = bind_inputs(c, inputs);
+    if (!status) status = bind_outputs(c, outputs);
+    if (!status) {
+        uint64_t env = sparsec_float_env_default();
+        status = run_steps(c);
+        sparsec_float_env_restore(env);
+    }
+    atomic_flag_clear(&c->busy);
+    return status;
+}

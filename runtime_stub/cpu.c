@@ -1,0 +1,95 @@
+#include "cpu.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *const NAMES[] = {
+#define SPARSEC_CPU_TEXT(name, text) text,
+    SPARSEC_CPU_FEATURES(SPARSEC_CPU_TEXT)
+#undef SPARSEC_CPU_TEXT
+};
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+static uint64_t enabled_state(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+uint64_t sparsec_cpu_detect(void) {
+    uint32_t a, b, c, d, b7 = 0, c7 = 0, a71 = 0, unused;
+    uint64_t have = 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    uint32_t d7 = 0;
+    __get_cpuid_count(7, 0, &unused, &b7, &c7, &d7);
+    if (__get_cpuid_max(0, 0) >= 7) {
+        uint32_t b71, c71, d71;
+        __cpuid_count(7, 1, a71, b71, c71, d71);
+        (void)b71, (void)c71, (void)d71;
+    }
+    uint64_t state = (c >> 27 & 1) ? enabled_state() : 0;
+    int avx = (c >> 28 & 1) && (state & 0x6) == 0x6;
+    int avx512 = avx && (state & 0xe0) == 0xe0;
+#define HAVE(name, condition) \
+    if (condition) have |= UINT64_C(1) << SPARSEC_CPU_##name
+    HAVE(SSE4_2, c >> 20 & 1);
+    HAVE(AVX2, avx && (b7 >> 5 & 1));
+    HAVE(FMA, avx && (c >> 12 & 1));
+    HAVE(BMI2, b7 >> 8 & 1);
+    HAVE(F16C, avx && (c >> 29 & 1));
+    HAVE(AVXVNNI, avx && (a71 >> 4 & 1));
+    HAVE(AVX512F, avx512 && (b7 >> 16 & 1));
+    HAVE(AVX512DQ, avx512 && (b7 >> 17 & 1));
+    HAVE(AVX512CD, avx512 && (b7 >> 28 & 1));
+    HAVE(AVX512BW, avx512 && (b7 >> 30 & 1));
+    HAVE(AVX512VL, avx512 && (b7 >> 31 & 1));
+    HAVE(AVX512VBMI, avx512 && (c7 >> 1 & 1));
+    HAVE(AVX512VNNI, avx512 && (c7 >> 11 & 1));
+#undef HAVE
+    return have;
+}
+
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+
+uint64_t sparsec_cpu_detect(void) {
+    uint64_t have = 0;
+    if (getauxval(AT_HWCAP) >> 20 & 1) have |= UINT64_C(1) << SPARSEC_CPU_DOTPROD;
+    if (getauxval(26 /* AT_HWCAP2 */) >> 13 & 1) have |= UINT64_C(1) << SPARSEC_CPU_I8MM;
+    return have;
+}
+
+#else
+uint64_t sparsec_cpu_detect(void) { return 0; }
+#endif
+
+/* Appends " name" and returns the new length; text that does not fit is cut off. */
+static size_t append(char *message, size_t size, size_t length, const char *text) {
+    if (length + 1 >= size) return length;
+    int n = snprintf(message + length, size - length, "%s", text);
+    return n < 0 ? length : length + (size_t)n >= size ? size - 1 : length + (size_t)n;
+}
+
+int sparsec_cpu_check(const uint64_t *features, int32_t n, uint64_t have, char *message, size_t message_size) {
+    uint64_t missing = 0;
+    for (int32_t i = 0; i < n; ++i) missing |= (UINT64_C(1) << features[i]) & ~have;
+    if (!missing || !message || !message_size) return missing == 0;
+    size_t length = append(message, message_size, 0, "this artifact needs");
+    for (int i = 0; i < SPARSEC_CPU_COUNT; ++i) {
+        if (!(missing >> i & 1)) continue;
+        length = append(message, message_size, length, " ");
+        length = append(message, message_size, length, NAMES[i]);
+    }
+    length = append(message, message_size, length, "; this CPU has");
+    int any = 0;
+    for (int i = 0; i < SPARSEC_CPU_COUNT; ++i) {
+        if (!(have >> i & 1)) continue;
+        length = append(message, message_size, length, " ");
+        length = append(message, message_size, length, NAMES[i]);
+        any = 1;
+    }
+    append(message, message_size, length, any ? ": build for a target it has" : " none of them: build for a target it has");
+    return 0;
+}

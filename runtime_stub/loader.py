@@ -1,0 +1,297 @@
+"""Loads an artifact and runs it: numpy and cffi, no compiler."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import cffi
+import numpy as np
+
+from ..errors import ArtifactError, CpuError, InputError, SparsecError
+from .artifact import ABI_VERSION, check_loadable
+from .names import with_prefix
+
+_MESSAGE_BYTES = 512
+_ERR_ABI, _ERR_CPU = 2, 3
+_KINDS = {0: "int", 1: "uint", 2: "float", 4: "bfloat"}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """An input or output; `shape` holds a dimension's name, or an expression, where it is dynamic."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+def load(path: str | os.PathLike[str], threads: int = 1) -> Model:
+    """Opens an artifact and gives it a context of its own.
+
+    Args:
+        path: a `.so` that `sparsec build` made.
+        threads: how many threads a run may use; -1 for all that CPU affinity and cgroup quota allow.
+
+    Raises:
+        ArtifactError: not an artifact, cut short, or of another ABI version.
+        CpuError: this CPU lacks instructions that the artifact uses.
+    """
+    path = Path(path)
+    manifest = check_loadable(path)
+    return Model(_Library(path, manifest), threads)
+
+
+@lru_cache(maxsize=8)
+def _declarations(prefix: str) -> cffi.FFI:
+    """The functions of sparsec.h. Parsed once per process."""
+    header = resources.files(__package__).joinpath("sparsec.h").read_text(encoding="utf-8")
+    body = header[header.index("/* Tensors as in DLPack") : header.index("SPARSEC_API const char *sparsec_message")]
+    body += "const char *sparsec_message(const sparsec_context *context);\n"
+    lines = [line.replace("SPARSEC_API ", "") for line in body.splitlines() if not line.startswith("#")]
+    ffi = cffi.FFI()
+    ffi.cdef(with_prefix("\n".join(lines), prefix))
+    return ffi
+
+
+class _Library:
+    """An opened artifact, shared by its contexts."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.prefix = str(manifest.get("options", {}).get("symbol_prefix", "sparsec_"))
+        self.ffi = _declarations(self.prefix)
+        try:
+            self.lib = self.ffi.dlopen(str(path.resolve()))
+        except OSError as error:
+            raise ArtifactError(f"cannot load {path}: {error}") from error
+        model = self.ffi.new(f"const {self.prefix}model **")
+        message = self.ffi.new("char[]", _MESSAGE_BYTES)
+        status = self.call("model_open", ABI_VERSION, model, message, _MESSAGE_BYTES)
+        if status:
+            text = f"{path}: {self.text(message)}"
+            raise (CpuError if status == _ERR_CPU else ArtifactError)(text)
+        self.model = model[0]
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """A function of sparsec.h by its name without prefix."""
+        return getattr(self.lib, self.prefix + name)(*arguments)
+
+    def text(self, pointer: Any) -> str:
+        """A C string."""
+        return bytes(self.ffi.string(pointer)).decode("utf-8", "replace")
+
+
+class Model:
+    """A loaded artifact with one context: its workspace and its threads.
+
+    `run` may be called from several threads; the calls wait for each other. For runs at the same time, give each thread a
+    context of its own with `new_context`.
+    """
+
+    def __init__(self, library: _Library, threads: int) -> None:
+        self._library = library
+        self._lock = threading.Lock()
+        self._context: Any = None
+        self._shapes: Any = None
+        self.threads = threads
+        self.manifest: dict[str, Any] = library.manifest
+        self.inputs = [_info(row) for row in self.manifest["inputs"]]
+        self.outputs = [_info(row) for row in self.manifest["outputs"]]
+        self._create_context()
+        self._bind_tensors()
+
+    def _create_context(self) -> None:
+        ffi, prefix = self._library.ffi, self._library.prefix
+        options = ffi.new(f"{prefix}options *")
+        options.size = ffi.sizeof(f"{prefix}options")
+        options.threads = self.threads
+        context = ffi.new(f"{prefix}context **")
+        message = ffi.new("char[]", _MESSAGE_BYTES)
+        if self._library.call("context_create", self._library.model, options, context, message, _MESSAGE_BYTES):
+            raise SparsecError(f"{self._library.path}: {self._library.text(message)}")
+        self._context = context[0]
+
+    def _bind_tensors(self) -> None:
+        """C structures that every run fills in anew."""
+        ffi = self._library.ffi
+        self._dtypes = [_numpy_dtype(i) for i in self.inputs]
+        self._input_tensors = [_Tensor(self._library, len(i.shape), i.dtype) for i in self.inputs]
+        self._output_tensors = [_Tensor(self._library, len(o.shape), o.dtype) for o in self.outputs]
+        self._output_dtypes = [_numpy_dtype(o) for o in self.outputs]
+        self._input_array = ffi.new("const DLTensor *[]", [t.struct for t in self._input_tensors])
+        self._output_array = ffi.new("DLTensor *[]", [t.struct for t in self._output_tensors])
+        self._shape_array = ffi.new(f"{self._library.prefix}shape[]", max(len(self.inputs), 1))
+        for row, tensor in zip(self._shape_array, self._input_tensors, strict=False):
+            row.ndim, row.extents = tensor.ndim, tensor.shape
+        self._extents = ffi.new("int64_t[16]")
+        self._ndim = ffi.new("int32_t *")
+
+    def new_context(self, threads: int | None = None) -> Model:
+        """Another context of the same artifact, for another thread."""
+        return Model(self._library, self.threads if threads is None else threads)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Memory that a context takes beside the artifact's own pages."""
+        return int(self._library.call("workspace_bytes", self._library.model))
+
+    def run(self, inputs: Mapping[str, Any], outputs: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Computes the outputs, by name.
+
+        Args:
+            inputs: name -> array: numpy, anything with `__dlpack__`, or a buffer. Read in place where it is compact and
+                aligned to its element size.
+            outputs: arrays to write into, compact, of the right dtype and shape; those not named are new.
+
+        Raises:
+            InputError: a name, dtype, shape or index that does not fit the model.
+        """
+        arrays = self._arrays(inputs)
+        with self._lock:
+            if self._context is None:
+                raise InputError(f"{self._library.path}: the model has been closed")
+            for tensor, array in zip(self._input_tensors, arrays, strict=True):
+                tensor.point_to(array)
+            shapes = [a.shape for a in arrays]
+            if shapes != self._shapes:
+                self._shapes = None
+                self._check(self._library.call("prepare", self._context, self._shape_array, len(arrays)))
+                self._output_shapes = [self._output_shape(i) for i in range(len(self.outputs))]
+                self._shapes = shapes
+            results = self._results(outputs or {})
+            for tensor, array in zip(self._output_tensors, results.values(), strict=True):
+                tensor.point_to(array)
+            status = self._library.call(
+                "run", self._context, self._input_array, len(arrays), self._output_array, len(results)
+            )
+            self._check(status)
+        return results
+
+    def _arrays(self, inputs: Mapping[str, Any]) -> list[np.ndarray]:
+        names = [i.name for i in self.inputs]
+        if len(inputs) != len(names) or any(name not in inputs for name in names):
+            missing = [n for n in names if n not in inputs]
+            unknown = [n for n in inputs if n not in names]
+            parts = [f"input {n} is missing" for n in missing] + [f"there is no input {n}" for n in unknown]
+            raise InputError(f"{'; '.join(parts)}. The model's inputs: {', '.join(names)}")
+        return [_as_array(i, inputs[i.name], dtype) for i, dtype in zip(self.inputs, self._dtypes, strict=True)]
+
+    def _results(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        unknown = [n for n in given if n not in {o.name for o in self.outputs}]
+        if unknown:
+            raise InputError(f"there is no output {unknown[0]}; the model's: {', '.join(o.name for o in self.outputs)}")
+        results = {}
+        for info, shape, dtype in zip(self.outputs, self._output_shapes, self._output_dtypes, strict=True):
+            array = given.get(info.name)
+            if array is None:
+                array = np.empty(shape, dtype)
+            elif (
+                array.dtype != dtype or array.shape != shape or not (array.flags.c_contiguous and array.flags.writeable)
+            ):
+                raise InputError(f"output {info.name} must be a writeable, C-contiguous {dtype} array of shape {shape}")
+            results[info.name] = array
+        return results
+
+    def _output_shape(self, index: int) -> tuple[int, ...]:
+        self._check(self._library.call("output_shape", self._context, index, self._ndim, self._extents))
+        return tuple(self._extents[i] for i in range(self._ndim[0]))
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise InputError(self._library.text(self._library.call("message", self._context)) or f"status {status}")
+
+    def close(self) -> None:
+        """Ends the context's threads and frees its workspace. The arrays that runs returned stay valid."""
+        with self._lock:
+            if self._context is not None:
+                self._library.call("context_destroy", self._context)
+                self._context = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_context", None) is not None:
+            self.close()
+
+
+class _Tensor:
+    """A DLTensor whose data and shape follow a numpy array."""
+
+    def __init__(self, library: _Library, ndim: int, dtype: str) -> None:
+        self._ffi = library.ffi
+        self.ndim = ndim
+        self.struct = self._ffi.new("DLTensor *")
+        self.shape = self._ffi.new("int64_t[]", max(ndim, 1))
+        self._strides = self._ffi.new("int64_t[]", max(ndim, 1))
+        self.struct.device.device_type = 1
+        self.struct.shape = self.shape
+        self.struct.ndim = ndim
+        code, bits = _dl_type(dtype)
+        self.struct.dtype.code, self.struct.dtype.bits, self.struct.dtype.lanes = code, bits, 1
+
+    def point_to(self, array: np.ndarray) -> None:
+        """Refers to the array's memory; the caller keeps it alive."""
+        self.struct.data = self._ffi.cast("void *", array.__array_interface__["data"][0])
+        for i, extent in enumerate(array.shape):
+            self.shape[i] = extent
+        if array.flags.c_contiguous:
+            self.struct.strides = self._ffi.NULL
+            return
+        for i, stride in enumerate(array.strides):
+            self._strides[i] = stride // array.itemsize
+        self.struct.strides = self._strides
+
+
+def _info(row: Mapping[str, Any]) -> TensorInfo:
+    return TensorInfo(row["name"], row["dtype"], tuple(row["shape"]))
+
+
+def _dl_type(dtype: str) -> tuple[int, int]:
+    if dtype == "bool":
+        return 6, 8
+    kind = dtype.rstrip("0123456789")
+    return {name: code for code, name in _KINDS.items()}[kind], int(dtype[len(kind) :])
+
+
+def _numpy_dtype(info: TensorInfo) -> np.dtype:
+    if info.dtype == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError as error:
+            raise SparsecError(f"{info.name} is bfloat16: pip install ml_dtypes") from error
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(info.dtype)
+
+
+def _as_array(info: TensorInfo, value: Any, dtype: np.dtype) -> np.ndarray:
+    """A numpy view of the caller's array, with dtype and rank checked."""
+    if isinstance(value, np.ndarray):
+        array = value
+    elif hasattr(value, "__dlpack__"):
+        array = np.from_dlpack(value)
+    else:
+        try:
+            array = np.asarray(value if isinstance(value, Sequence | int | float) else memoryview(value))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"input {info.name}: a {type(value).__name__} is no array") from error
+    if array.dtype != dtype:
+        raise InputError(f"input {info.name} is {array.dtype}, the model has {info.dtype}: use .astype({info.dtype!r})")
+    if array.ndim != len(info.shape):
+        raise InputError(
+            f"input {info.name} has shape {list(array.shape)}, the model takes [{', '.join(map(str, info.shape))}]"
+        )
+    if any(s % array.itemsize for s in array.strides):
+        array = np.ascontiguousarray(array)
+    return array

@@ -1,0 +1,53 @@
+/* Sleeping on a 32-bit word. Private to the runtime. */
+#ifndef SPARSEC_WAIT_H
+#define SPARSEC_WAIT_H
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Returns when *word may differ from `value`; spurious returns are allowed. */
+static inline void sparsec_sleep_while(_Atomic uint32_t *word, uint32_t value) {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+/* Wakes all that sleep on the word. */
+static inline void sparsec_wake_all(_Atomic uint32_t *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static inline void sparsec_relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static inline int64_t sparsec_nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+enum { SPARSEC_SPIN_NANOSECONDS = 20000, SPARSEC_SPIN_STEPS = 32 };
+
+/* Spins for at most SPARSEC_SPIN_NANOSECONDS; true when the word changed from `value`. */
+static inline int sparsec_spin_while(_Atomic uint32_t *word, uint32_t value) {
+    int64_t end = 0;
+    for (;;) {
+        for (int i = 0; i < SPARSEC_SPIN_STEPS; ++i) {
+            if (atomic_load_explicit(word, memory_order_acquire) != value) return 1;
+            sparsec_relax();
+        }
+        int64_t now = sparsec_nanoseconds();
+        if (end == 0) end = now + SPARSEC_SPIN_NANOSECONDS;
+        if (now >= end) return 0;
+    }
+}
+
+#endif

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ def build(
     jobs: int | None = None,
     report: str | os.PathLike[str] | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
+    on_stage: Callable[[int, str], None] | None = None,
 ) -> Path:
     """Compiles a model and returns the artifact's path.
 
@@ -42,6 +43,7 @@ def build(
         jobs: parallel compiler processes; default is the number of CPUs this process may use.
         report: file for a JSON report of the build.
         dump_ir: folder for the IR after every stage.
+        on_stage: called before every stage with its number and name in `compiler/pipeline.py`.
 
     Raises:
         ModelError, UnsupportedError, ShapeError, TargetError, ToolchainError: see `sparsec.errors`.
@@ -70,7 +72,7 @@ def build(
         jobs=jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1,
         dump_ir=Path(dump_ir) if dump_ir is not None else None,
     )
-    done = compile_model(model, options)
+    done = compile_model(model, options, on_stage)
     if report is not None:
         Path(report).write_text(json.dumps(make_report(done), indent=2) + "\n", encoding="utf-8")
     return path

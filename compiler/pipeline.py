@@ -136,11 +136,17 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-def compile_model(source: str | os.PathLike[str] | onnx.ModelProto, options: Options) -> Compilation:
-    """Runs every stage. The output file appears whole or not at all."""
+def compile_model(
+    source: str | os.PathLike[str] | onnx.ModelProto,
+    options: Options,
+    on_stage: Callable[[int, str], None] | None = None,
+) -> Compilation:
+    """Runs every stage; `on_stage` hears of each before it runs. The output file appears whole or not at all."""
     blank: Any = None
     c = Compilation(source, options, blank, blank, blank, blank, blank, blank, {})
     for number, stage in enumerate(STAGES):
+        if on_stage is not None:
+            on_stage(number, stage.name)
         begin = time.perf_counter()
         stage.run(c)
         c.seconds[stage.name] = time.perf_counter() - begin

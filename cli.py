@@ -1,0 +1,353 @@
+"""The command line: reads arguments, calls the library, prints. Only `build` and `verify` need the compiler."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import __version__
+from .errors import InputError, SparsecError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .runtime_stub.bench import BenchResult
+
+_FILE = click.Path(path_type=Path)
+
+
+class _Group(click.Group):
+    """The one place where an exception becomes a line on stderr and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except SparsecError as error:
+            text = str(error)
+        except BrokenPipeError:
+            raise  # the reader of a pipe has left, which click ends without a message
+        except OSError as error:
+            text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        except ModuleNotFoundError as error:
+            if not error.name or error.name.partition(".")[0] == __package__:
+                raise
+            text = f"the package {error.name} is not installed; pip install 'sparsec[compiler]'"
+        click.echo(f"error: {text}", err=True)
+        ctx.exit(2)
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+Bound = int | tuple[int, int]
+
+
+def _bound(text: str) -> Bound:
+    lower, dots, upper = text.partition("..")
+    return (int(lower), int(upper)) if dots else int(lower)
+
+
+class _Dim(click.ParamType):
+    """A dimension's name with its size or its bounds; the last `=` separates, names may hold others."""
+
+    name = "NAME=INT|LO..HI"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Bound]:
+        """Reads `batch=1` or `batch=1..8`."""
+        name, _, text = str(value).rpartition("=")
+        try:
+            bound = _bound(text)
+        except ValueError:
+            name = ""
+        if not name:
+            self.fail(f"{value!r} is not NAME=INT or NAME=LO..HI", param, ctx)
+        return name, bound
+
+
+class _Shape(click.ParamType):
+    """An input's name with its whole shape."""
+
+    name = "INPUT=INT,INT,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """Reads `image=1,3,48,320`; an axis may be a range."""
+        name, _, text = str(value).rpartition("=")
+        try:
+            shape = tuple(_bound(axis) for axis in text.split(",")) if text else ()
+        except ValueError:
+            name = ""
+        if not name:
+            self.fail(f"{value!r} is not INPUT=INT,INT,…", param, ctx)
+        return name, shape
+
+
+class _Assignment(click.ParamType):
+    """A tensor's name with a file; the first `=` separates."""
+
+    name = "NAME=FILE.npy"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        """Reads `image=photo.npy`."""
+        name, _, file = str(value).partition("=")
+        if not name or not file:
+            self.fail(f"{value!r} is not NAME=FILE.npy", param, ctx)
+        return name, Path(file)
+
+
+# --- what several commands share --------------------------------------------------------------------------------------
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns two blanks apart."""
+    cells = [list(header), *(list(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(lines)
+
+
+def _shape(shape: Iterable[object]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.2f} kB"
+
+
+def _read_arrays(path: Path) -> Any:
+    """What `np.load` makes of the file."""
+    import numpy as np
+
+    try:
+        return np.load(path)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} holds no numpy arrays: {error}") from None
+
+
+def _read_array(path: Path) -> np.ndarray:
+    import numpy as np
+
+    array = _read_arrays(path)
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} is an archive of arrays, not a single .npy array")
+    return array
+
+
+def _read_archive(path: Path) -> dict[str, np.ndarray]:
+    import numpy as np
+
+    archive = _read_arrays(path)
+    if isinstance(archive, np.ndarray):
+        raise InputError(f"{path} is a single array; --inputs takes an .npz archive with one array per input")
+    with archive:
+        return dict(archive)
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="sparsec")
+def cli() -> None:
+    """Compiles ONNX models, dense or sparse, ahead of time to native shared libraries, and runs them."""
+
+
+@cli.command()
+@click.argument("model", type=_FILE, metavar="MODEL.onnx")
+@click.option("-o", "--output", type=_FILE, metavar="OUT", help="Where to write; default: the model's name, here.")
+@click.option("--target", default="native", show_default=True, help="A row of `sparsec targets`, or native.")
+@click.option("--dim", "dims", type=_Dim(), multiple=True, help="Fixes a dimension, or keeps it dynamic in bounds.")
+@click.option("--shape", "shapes", type=_Shape(), multiple=True, help="An input's whole shape.")
+@click.option("--emit", type=click.Choice(["so", "a", "o", "c"]), default="so", show_default=True,
+              help="Shared library, static library, one object, or a folder of C sources.")  # fmt: skip
+@click.option("--symbol-prefix", default="sparsec_", show_default=True, help="What exported names begin with.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Parallel compiler processes; default: one per CPU.")
+@click.option("--report", type=_FILE, metavar="FILE.json", help="Writes what was built, as JSON.")
+@click.option("--dump-ir", type=_FILE, metavar="DIR", help="Writes the IR after every stage.")
+@click.option("--quiet", is_flag=True, help="Prints nothing unless the build fails.")
+def build(
+    model: Path,
+    dims: tuple[tuple[str, Bound], ...],
+    shapes: tuple[tuple[str, Any], ...],
+    report: Path | None,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Compiles a model."""
+    from .compiler.tools.console import build_on_console
+
+    build_on_console(model, report=report, quiet=quiet, dims=dict(dims), shapes=dict(shapes), **options)
+
+
+@cli.command()
+@click.argument("artifact", type=_FILE, metavar="MODEL.so")
+@click.option("--input", "given", type=_Assignment(), multiple=True, help="An input; the others are random.")
+@click.option("--output", type=_FILE, metavar="DIR", help="Writes every output there as NAME.npy.")
+@click.option("--threads", type=click.IntRange(min=-1), default=1, show_default=True, help="-1: all CPUs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
+def run(artifact: Path, given: tuple[tuple[str, Path], ...], output: Path | None, threads: int, seed: int) -> None:
+    """Runs an artifact once and prints what came out."""
+    import numpy as np
+
+    from .runtime_stub.inputs import random_inputs
+    from .runtime_stub.loader import load
+
+    arrays = {name: _read_array(path) for name, path in given}
+    with load(artifact, threads=threads) as model:
+        missing = [row for row in model.manifest["inputs"] if row["name"] not in arrays]
+        dims = _sizes(model.manifest, arrays)
+        results = model.run({**random_inputs({**model.manifest, "inputs": missing}, dims, seed), **arrays})
+    header = ("output", "dtype", "shape", "min", "mean", "max", "not finite")
+    click.echo(_table(header, [_statistics(name, array) for name, array in results.items()]))
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        for file, array in zip(_file_names(results), results.values(), strict=True):
+            np.save(output / file, array)
+
+
+def _sizes(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """The dynamic dimensions that the given arrays bind, so that the random inputs agree with them."""
+    shapes = {row["name"]: row["shape"] for row in manifest["inputs"]}
+    return {
+        axis: size
+        for name, array in arrays.items()
+        for axis, size in zip(shapes.get(name, ()), array.shape, strict=False)
+        if isinstance(axis, str)
+    }
+
+
+def _statistics(name: str, array: np.ndarray) -> list[str]:
+    import numpy as np
+
+    values = array.astype(np.float64, copy=False).ravel()
+    finite = values[np.isfinite(values)]
+    numbers = [f"{v:.6g}" for v in (finite.min(), finite.mean(), finite.max())] if finite.size else ["-"] * 3
+    return [name, str(array.dtype), _shape(array.shape), *numbers, str(values.size - finite.size)]
+
+
+def _file_names(names: Iterable[str]) -> list[str]:
+    """One file name per tensor name: without separators, and no two alike."""
+    files: list[str] = []
+    for name in names:
+        stem = re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "output"
+        number, file = 1, f"{stem}.npy"
+        while file in files:
+            number += 1
+            file = f"{stem}_{number}.npy"
+        files.append(file)
+    return files
+
+
+@cli.command()
+@click.argument("model", type=_FILE, metavar="MODEL.onnx")
+@click.argument("artifact", type=_FILE, metavar="MODEL.so")
+@click.option("--inputs", type=_FILE, metavar="FILE.npz", help="One array per input; default: random ones.")
+@click.option("--per-layer", is_flag=True, help="Gives every layer the reference's own inputs.")
+@click.pass_context
+def verify(ctx: click.Context, model: Path, artifact: Path, inputs: Path | None, per_layer: bool) -> None:
+    """Compares an artifact with onnxruntime; the exit status is 1 when they differ by more than the tolerance."""
+    from .compiler.tools.verify import verify as compare
+
+    report = compare(model, artifact, inputs=_read_archive(inputs) if inputs else None, per_layer=per_layer)
+    header = ("layer" if per_layer else "output", "max abs", "max rel", "max ULP", "")
+    rows = [
+        (name, f"{absolute:.3e}", f"{relative:.3e}", f"{ulp:.4g}", "ok" if ok else "WRONG")
+        for name, absolute, relative, ulp, ok in report.table()
+    ]
+    click.echo(_table(header, rows))
+    ctx.exit(0 if report.ok else 1)
+
+
+@cli.command()
+@click.argument("artifact", type=_FILE, metavar="MODEL.so")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--against", metavar="PEER", help="Takes turns with this runtime, e.g. onnxruntime; needs --model.")
+@click.option("--model", type=_FILE, metavar="MODEL.onnx", help="What the peer runs.")
+@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True,
+              help="How long each side is measured.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Prints JSON.")
+def bench(
+    artifact: Path, threads: int, against: str | None, model: Path | None, seconds: float, as_json: bool
+) -> None:  # fmt: skip
+    """Times an artifact, on its own or against a peer in the same process."""
+    from .runtime_stub.bench import bench as measure
+
+    result = measure(artifact, threads=threads, against=against, model=model, seconds=seconds)
+    if as_json:
+        click.echo(json.dumps(asdict(result), indent=2))
+        return
+    rows = [_timing("sparsec", result)]
+    if result.peer is not None:
+        rows.append(_timing(str(against), result.peer))
+    click.echo(_table(("", "load ms", "first ms", "median ms", "p90 ms", "runs/s", "peak MB"), rows))
+    if result.ratio is not None:
+        click.echo(f"ratio {result.ratio:.2f} ({against} / sparsec, medians)")
+
+
+def _timing(name: str, result: BenchResult) -> list[str]:
+    times = [f"{v:.3f}" for v in (result.load_ms, result.first_ms, result.median_ms, result.p90_ms)]
+    return [name, *times, f"{result.per_second:.1f}", f"{result.peak_rss_mb:.1f}"]
+
+
+@cli.command()
+@click.argument("artifact", type=_FILE, metavar="MODEL.so")
+@click.option("--json", "as_json", is_flag=True, help="Prints the manifest as JSON.")
+def inspect(artifact: Path, as_json: bool) -> None:
+    """Shows what an artifact holds, without running any of its code."""
+    from .runtime_stub.artifact import read_manifest
+
+    manifest = read_manifest(artifact)
+    if as_json:
+        click.echo(json.dumps(manifest, indent=2))
+        return
+    target = manifest["target"]
+    facts = [
+        ("file", str(artifact)),
+        ("size", _bytes(artifact.stat().st_size)),
+        ("weights", _bytes(manifest["weights_bytes"])),
+        ("arena", _bytes(manifest["arena_bytes"])),
+        ("target", f"{target['name']} ({target['triple']}; needs {' '.join(target['features']) or 'nothing more'})"),
+        ("model", f"sha256 {manifest['model_sha256']}"),
+        ("options", json.dumps(manifest["options"])),
+        ("made by", ", ".join(f"{k} {v}" for k, v in {"sparsec": manifest["sparsec"], **manifest["tools"]}.items())),
+        ("ABI", str(manifest["abi"])),
+    ]
+    click.echo("\n".join(f"{name:<8} {value}" for name, value in facts))
+    for kind in ("inputs", "outputs"):
+        rows = [(row["name"], row["dtype"], _shape(row["shape"])) for row in manifest[kind]]
+        click.echo("\n" + _table((kind, "dtype", "shape"), rows))
+    if manifest["dims"]:
+        rows = [(row["name"], str(row["lower"]), str(row["upper"])) for row in manifest["dims"]]
+        click.echo("\n" + _table(("dimension", "from", "to"), rows))
+    layers = [
+        (", ".join(row["nodes"]) or row["name"], row["kernel"], _shape(row["shape"]), f"{row['macs'] / 1e6:.3f}",
+         row["reason"]) for row in manifest["layers"]
+    ]  # fmt: skip
+    click.echo("\n" + _table(("layer", "kernel", "shape", "MMACs", "why"), layers))
+
+
+@cli.command()
+def targets() -> None:
+    """Lists the targets, what they require, and whether this CPU has it."""
+    from .compiler.target import TARGETS
+    from .runtime_stub.cpu import host_features, host_machine
+
+    machine, have = host_machine(), host_features()
+    rows = []
+    for row in TARGETS.values():
+        missing = [feature for feature in row.requires if feature not in have]
+        verdict = f"no, this is {machine}" if row.machine != machine else f"no, lacks {' '.join(missing)}"
+        runs = row.machine == machine and not missing
+        rows.append((row.name, "yes" if runs else verdict, row.summary, " ".join(row.requires) or "-"))
+    click.echo(_table(("target", "this CPU", "for", "requires"), rows))
+
+
+def main() -> None:
+    """Entry point of the `sparsec` command."""
+    cli(prog_name="sparsec")

@@ -1,0 +1,82 @@
+"""The kernel catalogue: ONE row per kernel, tile shapes included. The docs table is generated from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jinja2
+
+from .use import Source
+
+LANES = {"avx512": 16, "avx2": 8, "generic": 4, "neon": 4}
+"""Float32 values in one vector register, by ISA."""
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A row. `rows` x `vectors` is the register tile, where the kernel has one."""
+
+    name: str
+    family: str
+    isa: str
+    template: str
+    summary: str
+    rows: int = 1
+    vectors: int = 1
+
+    @property
+    def columns(self) -> int:
+        """Width of the register tile in elements."""
+        return self.vectors * LANES.get(self.isa, 1)
+
+
+def _tiled(family: str, template: str, summary: str, tiles: dict[str, tuple[int, int]]) -> list[Kernel]:
+    return [
+        Kernel(f"{family}_f32_r{r}n{v * LANES[isa]}_{isa}", family, isa, template, summary, r, v)
+        for isa, (r, v) in tiles.items()
+    ]
+
+
+def _plain(family: str, summary: str, isas: tuple[str, ...] = ("any",), template: str | None = None) -> list[Kernel]:
+    suffix = {isa: "" if isa == "any" else f"_{isa}" for isa in isas}
+    return [Kernel(family + suffix[isa], family, isa, template or family, summary) for isa in isas]
+
+
+# 32 registers hold 24 accumulators, one row of inputs and a broadcast; 16 registers hold 12.
+_GEMM_TILES = {"avx512": (8, 3), "avx2": (4, 3), "generic": (4, 3), "neon": (8, 3)}
+_CONV_TILES = {"avx512": (8, 3), "avx2": (4, 3), "generic": (4, 3), "neon": (8, 3)}
+_DEPTHWISE_TILES = dict.fromkeys(LANES, (1, 4))
+
+CATALOGUE: tuple[Kernel, ...] = (
+    *_tiled("gemm", "gemm", "C = A·B, B in panels, rows of A broadcast; batched; epilogue", _GEMM_TILES),
+    *_tiled("conv2d", "conv2d", "convolution of planes, positions in lanes; groups; epilogue", _CONV_TILES),
+    *_tiled("depthwise", "depthwise", "depthwise convolution of planes; epilogue", _DEPTHWISE_TILES),
+    *_plain("pack_panels", "run-time B into panels, transposed where it lies along k"),
+    *_plain("pad_planes", "planes to padded planes, one per phase of the stride"),
+    *_plain("pool2d_max", "maximum over windows", template="pool2d"),
+    *_plain("pool2d_avg", "mean over windows", template="pool2d"),
+    *_plain("global_average_pool", "mean of a plane"),
+    *_plain("softmax", "softmax and log-softmax of rows"),
+    *_plain("layer_norm", "layer normalization of rows"),
+    *_plain("gather", "slices chosen by index, checked"),
+)
+
+
+def find(family: str, isa: str) -> Kernel:
+    """The row of a family for an ISA."""
+    for kernel in CATALOGUE:
+        if kernel.family == family and kernel.isa in (isa, "any"):
+            return kernel
+    raise KeyError(f"no {family} kernel for {isa}")
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("sparsec.codegen_templates", ".")
+    return jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+
+
+def source(template: str, name: str, **values: object) -> Source:
+    """The C unit that a template makes; `name` must tell all that went into it."""
+    return Source(name, _environment().get_template(f"{template}.c.j2").render(**values))

@@ -1,0 +1,76 @@
+"""What follows a kernel's accumulator: a chain of scalar operations on `x`, written so that clang vectorizes the loop.
+
+ONE row per operation. A statement may use `x`, its tensor as {t}, its numbers as {0}, {1}, and the indices `channel` and
+`element` (of the output) that every kernel's loop defines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class EpilogueOp:
+    """One operation; `params` are its numbers. A tensor, if it takes one, is a further operand of the layer."""
+
+    kind: str
+    params: tuple[float, ...] = ()
+
+    @property
+    def takes_operand(self) -> bool:
+        """Whether it reads a tensor beside the accumulator."""
+        return "{t}" in STATEMENTS[self.kind]
+
+
+STATEMENTS = {
+    # one value per channel
+    "bias": "x += {t}[channel];",
+    "prelu": "x = x < 0 ? x * {t}[channel] : x;",
+    # a tensor like the output
+    "add": "x += {t}[element];",
+    "mul": "x *= {t}[element];",
+    # numbers; comparisons are such that NaN stays NaN
+    "scale": "x *= {0};",
+    "relu": "x = x < 0 ? 0 : x;",
+    "clip": "x = x < {0} ? {0} : x; x = x > {1} ? {1} : x;",
+    "leaky_relu": "x = x < 0 ? x * {0} : x;",
+    "sigmoid": "x = sparsec_sigmoid_float32(x);",
+    "tanh": "x = sparsec_tanh_float32(x);",
+    "silu": "x *= sparsec_sigmoid_float32(x);",
+    "gelu_erf": "x *= 0.5f + 0.5f * sparsec_erf_float32(x * 0x1.6a09e6p-1f);",
+    "gelu_tanh": "x *= sparsec_sigmoid_float32(x * (0x1.988454p+0f + 0x1.245e66p-4f * x * x));",
+    "hard_swish": "{{ float h = x * 0x1.555556p-3f + 0.5f; h = h < 0 ? 0 : h; h = h > 1 ? 1 : h; x *= h; }}",
+}
+"""Operation -> C statements."""
+
+
+@dataclass(frozen=True)
+class EpilogueText:
+    """A chain as C: the names of its tensor parameters, its statements, and a suffix for symbols that tells it apart."""
+
+    parameters: tuple[str, ...]
+    text: str
+    suffix: str
+
+
+def c_float(value: float) -> str:
+    """An exact C literal of a float32; infinities too."""
+    if value in (float("inf"), float("-inf")):
+        return "__builtin_inff()" if value > 0 else "(-__builtin_inff())"
+    return f"({float(value).hex()}f)"
+
+
+def epilogue_text(ops: tuple[EpilogueOp, ...]) -> EpilogueText:
+    """The chain in C."""
+    parameters, lines = [], []
+    for number, op in enumerate(ops):
+        name = f"e{number}_{op.kind}"
+        if op.takes_operand:
+            parameters.append(name)
+        lines.append(STATEMENTS[op.kind].format(*(c_float(p) for p in op.params), t=name))
+    suffix = "_".join(op.kind for op in ops)
+    if any(op.params for op in ops) or len(suffix) > 40:
+        digest = hashlib.sha256(repr([(op.kind, op.params) for op in ops]).encode()).hexdigest()[:8]
+        suffix = f"{suffix[:40]}_{digest}"
+    return EpilogueText(tuple(parameters), "\n".join(lines), suffix)

@@ -1,0 +1,92 @@
+"""What a family's planner returns: kernel calls, described without knowing who makes them.
+
+Sizes are ints, or expressions that know `+`, `*` and `//`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Size: TypeAlias = Any
+
+
+@dataclass(frozen=True)
+class Operand:
+    """The layer's i-th operand."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """The layer's output."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A constant, packed for the kernel."""
+
+    array: np.ndarray
+
+
+@dataclass(frozen=True)
+class Temp:
+    """Memory between two calls of one layer; equal keys are the same memory."""
+
+    key: str
+    dtype: str
+    shape: tuple[Size, ...]
+
+
+OUT = Output()
+Pointer: TypeAlias = Operand | Output | Packed | Temp
+
+
+@dataclass(frozen=True)
+class Source:
+    """A C translation unit; the name tells its text."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class KernelUse:
+    """One call `symbol(pointers…, scalars…, begin, end)` over [0, extent). The last `n_outputs` pointers are written."""
+
+    kernel: str
+    """Name of the catalogue's row."""
+    symbol: str
+    sources: tuple[Source, ...]
+    pointers: tuple[Pointer, ...]
+    scalars: tuple[Size, ...]
+    extent: Size
+    reason: str
+    macs: Size = 0
+    grain: int = 1
+    n_outputs: int = 1
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Type of an operand or output; `array` when it is a constant."""
+
+    dtype: str
+    shape: tuple[Size, ...]
+    array: np.ndarray | None = None
+
+
+def ceil_div(a: Size, b: int) -> Size:
+    """⌈a / b⌉ for a >= 0."""
+    return (a + (b - 1)) // b
+
+
+def product(sizes: tuple[Size, ...]) -> Size:
+    """Number of elements."""
+    count: Size = 1
+    for size in sizes:
+        count = count * size
+    return count

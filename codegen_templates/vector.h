@@ -1,0 +1,79 @@
+/* One vector register of floats on any ISA, by clang's vector extensions.
+ *
+ * SPARSEC_LANES comes from the compiler's target; partial loads and stores touch no byte outside of their n elements.
+ */
+#ifndef SPARSEC_VECTOR_H
+#define SPARSEC_VECTOR_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+#define SPARSEC_LANES 16
+#elif defined(__AVX2__)
+#define SPARSEC_LANES 8
+#else
+#define SPARSEC_LANES 4
+#endif
+
+#define SPARSEC_INLINE static inline __attribute__((always_inline, unused))
+
+typedef float vf __attribute__((vector_size(SPARSEC_LANES * 4)));
+typedef float vf_unaligned __attribute__((vector_size(SPARSEC_LANES * 4), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(SPARSEC_LANES * 4)));
+
+SPARSEC_INLINE vf vload(const float *p) { return *(const vf_unaligned *)p; }
+SPARSEC_INLINE void vstore(float *p, vf v) { *(vf_unaligned *)p = v; }
+SPARSEC_INLINE vf vset(float x) { return x - (vf){0}; }
+SPARSEC_INLINE vf vfma(vf a, vf b, vf c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return __builtin_elementwise_fma(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
+/* The larger one; a NaN loses. */
+SPARSEC_INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_max(a, b); }
+
+/* The first n elements, 0 < n <= SPARSEC_LANES; the others are `fill`. */
+SPARSEC_INLINE vf vload_part(const float *p, int64_t n, float fill) {
+#if defined(__AVX512F__)
+    return (vf)_mm512_mask_loadu_ps((__m512)vset(fill), (__mmask16)((1u << n) - 1), p);
+#else
+    vf v = vset(fill);
+    for (int64_t i = 0; i < n; ++i) v[i] = p[i];
+    return v;
+#endif
+}
+
+SPARSEC_INLINE void vstore_part(float *p, vf v, int64_t n) {
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#else
+    float all[SPARSEC_LANES];
+    memcpy(all, &v, sizeof all);
+    memcpy(p, all, (size_t)n * sizeof *p);
+#endif
+}
+
+/* Sum and maximum over the lanes, in one fixed order. */
+SPARSEC_INLINE float vsum(vf v) {
+    float all[SPARSEC_LANES];
+    memcpy(all, &v, sizeof all);
+    for (int n = SPARSEC_LANES / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; ++i) all[i] += all[i + n];
+    return all[0];
+}
+SPARSEC_INLINE float vlargest(vf v) {
+    float all[SPARSEC_LANES];
+    memcpy(all, &v, sizeof all);
+    for (int n = SPARSEC_LANES / 2; n > 0; n /= 2)
+        for (int i = 0; i < n; ++i) all[i] = all[i] > all[i + n] ? all[i] : all[i + n];
+    return all[0];
+}
+
+#endif

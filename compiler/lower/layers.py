@@ -1,0 +1,130 @@
+"""Layers to kernel calls: each family's planner decides, this module places what it asks for.
+
+One decorated function per family translates the layer's attributes into the planner's arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from ...codegen_templates import conv, gather, gemm, norm, pool
+from ...codegen_templates.use import KernelUse, Operand, Packed, Temp, Tensor
+from ...errors import InternalError
+from ..graph import Layer
+from ..target import Target
+from .program import Buffer, Constant, KernelSource, Size, Step
+
+
+class Placer(Protocol):
+    """What lowering a layer needs of the program's builder."""
+
+    def temporary(self, name: str, dtype: str, shape: tuple[Size, ...]) -> Buffer:
+        """New memory in the arena."""
+
+    def constant(self, array: np.ndarray) -> Constant:
+        """A constant of the weights section."""
+
+    def add_source(self, source: KernelSource) -> None:
+        """A C unit that the steps call into."""
+
+
+Planner = Callable[[str, Layer, list[Tensor], Tensor], list[KernelUse]]
+_PLANNERS: dict[str, Planner] = {}
+
+
+def _family(name: str) -> Callable[[Planner], Planner]:
+    def register(function: Planner) -> Planner:
+        _PLANNERS[name] = function
+        return function
+
+    return register
+
+
+def lower_layer(
+    layer: Layer, operands: list[Buffer | Constant], out: Buffer, target: Target, placer: Placer
+) -> list[Step]:
+    """The steps that compute a layer into `out`."""
+    tensors = [_tensor(o) for o in operands]
+    uses = _PLANNERS[layer.family](target.isa, layer, tensors, _tensor(out))
+    temps: dict[str, Buffer] = {}
+    packed: dict[int, Constant] = {}
+
+    def place(pointer: Any) -> Buffer | Constant:
+        if isinstance(pointer, Operand):
+            return operands[pointer.index]
+        if isinstance(pointer, Packed):
+            return packed.setdefault(id(pointer.array), placer.constant(pointer.array))
+        if isinstance(pointer, Temp):
+            if pointer.key not in temps:
+                temps[pointer.key] = placer.temporary(f"{out.name}.{pointer.key}", pointer.dtype, pointer.shape)
+            return temps[pointer.key]
+        return out
+
+    steps = []
+    for use in uses:
+        for unit in use.sources:
+            placer.add_source(KernelSource(unit.name, unit.text))
+        pointers = tuple(place(p) for p in use.pointers)
+        steps.append(
+            Step(use.symbol, pointers, use.n_outputs, use.scalars, use.extent, use.grain, use.kernel, (layer.tensor,),
+                 use.reason, use.macs)
+        )  # fmt: skip
+    return steps
+
+
+def _tensor(value: Buffer | Constant) -> Tensor:
+    if isinstance(value, Constant):
+        return Tensor(str(value.data.dtype), tuple(value.data.shape), value.data)
+    return Tensor(value.dtype, value.shape)
+
+
+def _constant(layer: Layer, tensor: Tensor) -> np.ndarray:
+    if tensor.array is None:
+        raise InternalError(f"{layer.tensor}: the weights of a {layer.family} layer are no constant")
+    return tensor.array
+
+
+@_family("linear")
+def _linear(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return gemm.plan_linear(isa, operands[0], _constant(layer, operands[1]), layer.epilogue)
+
+
+@_family("matmul")
+def _matmul(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    a, b = operands[:2]
+    axes = (layer.attrs["a_axes"], layer.attrs["b_axes"], layer.attrs["out_axes"])
+    return gemm.plan_matmul(isa, a, b, out, layer.epilogue, *axes)
+
+
+@_family("conv2d")
+def _conv2d(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    geometry = conv.ConvGeometry(**layer.attrs)
+    return conv.plan_conv(isa, operands[0], _constant(layer, operands[1]), out, geometry, layer.epilogue)
+
+
+@_family("pool2d")
+def _pool2d(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return pool.plan_pool(isa, operands[0], out, **layer.attrs)
+
+
+@_family("global_average_pool")
+def _global_average(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return pool.plan_global_average(isa, operands[0])
+
+
+@_family("softmax")
+def _softmax(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return norm.plan_softmax(isa, operands[0], layer.attrs["log"])
+
+
+@_family("layer_norm")
+def _layer_norm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return norm.plan_layer_norm(isa, operands[0], layer.attrs["epsilon"])
+
+
+@_family("gather")
+def _gather(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return gather.plan_gather(isa, operands[0], operands[1], layer.attrs["axis"])

@@ -1,0 +1,115 @@
+"""Compiles kernel calls as an artifact would and runs them on numpy arrays, cut into uneven slices."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import subprocess
+import sys
+import tempfile
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sparsec.codegen_templates.use import KernelUse, Operand, Packed, Temp
+from sparsec.compiler.emit.toolchain import Toolchain
+from sparsec.compiler.target import TARGETS, host_features
+from sparsec.runtime_stub.cpu import host_machine
+
+_FOLDER = Path(tempfile.mkdtemp(prefix="sparsec-kernels-"))
+_GUARD = 64
+"""Bytes around every array that a kernel must not touch."""
+
+
+def host_targets() -> list:
+    """One pytest parameter per target; those that this CPU cannot run are skipped, saying so."""
+    have = host_features()
+    rows = []
+    for target in TARGETS.values():
+        fits = target.machine == host_machine() and have.issuperset(target.requires)
+        marks = [] if fits else [pytest.mark.skip(reason=f"this CPU does not have {target.name}")]
+        rows.append(pytest.param(target, id=target.name, marks=marks))
+    return rows
+
+
+@lru_cache(maxsize=None)
+def _library(target_name: str, texts: tuple[tuple[str, str], ...]) -> ctypes.CDLL:
+    target = TARGETS[target_name]
+    digest = hashlib.sha256(repr((target_name, texts)).encode()).hexdigest()[:16]
+    folder = _FOLDER / digest
+    folder.mkdir(exist_ok=True)
+    for file in resources.files("sparsec.codegen_templates").iterdir():
+        if file.name.endswith(".h"):
+            (folder / file.name).write_text(file.read_text())
+    names = []
+    for name, text in texts:
+        (folder / f"{name}.c").write_text(text)
+        names.append(f"{name}.c")
+    flags = Toolchain(folder, target, 1).kernel_flags()
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target.triple, *flags, "-fPIC", "-shared", "-Wall"]
+    command += ["-Werror", "-Wno-unused-function", "-fno-sanitize=undefined", *names, "-lm", "-o", "kernels.so"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(folder / "kernels.so"))
+
+
+class Guarded:
+    """An array with bytes of a known value on both sides."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: str, value: np.ndarray | None = None) -> None:
+        count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        raw = np.full(count + 3 * _GUARD, 0xA5, np.uint8)
+        start = -raw.ctypes.data % 64 + _GUARD
+        self._before, self._after = raw[:start], raw[start + count :]
+        self.array = raw[start : start + count].view(dtype).reshape(shape)
+        if value is not None:
+            self.array[...] = value
+
+    def check(self) -> None:
+        """Fails when a byte around the array was written."""
+        assert (self._before == 0xA5).all(), "bytes before the array were written"
+        assert (self._after == 0xA5).all(), "bytes after the array were written"
+
+
+def run_uses(
+    target,
+    uses: list[KernelUse],
+    operands: list[np.ndarray],
+    shape: tuple[int, ...],
+    dtype: str = "float32",
+    cuts: int = 3,
+) -> tuple[np.ndarray, int]:
+    """(output, status) of the calls, each range cut into `cuts` slices run last to first."""
+    texts = {unit.name: unit.text for use in uses for unit in use.sources}
+    library = _library(target.name, tuple(sorted(texts.items())))
+    given = [Guarded(o.shape, str(o.dtype), o) for o in operands]
+    out = Guarded(shape, dtype)
+    temps: dict[str, Guarded] = {}
+    packed: dict[int, Guarded] = {}
+
+    def place(pointer) -> Guarded:
+        if isinstance(pointer, Operand):
+            return given[pointer.index]
+        if isinstance(pointer, Packed):
+            array = pointer.array
+            return packed.setdefault(id(array), Guarded(array.shape, str(array.dtype), array))
+        if isinstance(pointer, Temp):
+            return temps.setdefault(pointer.key, Guarded(tuple(map(int, pointer.shape)), pointer.dtype))
+        return out
+
+    status = 0
+    for use in uses:
+        function = library[use.symbol]
+        pointers = [ctypes.c_void_p(place(p).array.ctypes.data) for p in use.pointers]
+        scalars = [ctypes.c_int64(int(s)) for s in use.scalars]
+        units = -(-int(use.extent) // use.grain)
+        edges = [min(units * i // cuts * use.grain, int(use.extent)) for i in range(cuts + 1)]
+        for begin, end in reversed(list(zip(edges, edges[1:], strict=False))):
+            if begin < end:
+                status |= function(*pointers, *scalars, ctypes.c_int64(begin), ctypes.c_int64(end))
+    for guarded in (*given, *temps.values(), *packed.values(), out):
+        guarded.check()
+    return out.array, status

@@ -39,7 +39,7 @@ def after_stage(number: int, name: str, reason: str, seconds: float) -> None:
 
 def onnx_text(proto: onnx.ModelProto) -> str:
     """The graph in ONNX's own textual form; initializers by name and shape."""
-    return str(onnx.helper.printable_graph(proto.graph)) + "\n"
+    return str(onnx.printer.to_text(proto)) + "\n"
 
 
 def prepared_text(graph: FrontendGraph) -> str:

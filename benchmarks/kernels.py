@@ -70,7 +70,9 @@ def seconds(target: Target, uses: list[KernelUse], operands: list[np.ndarray], s
     calls = []
     for use in uses:
         numbers = [*use.scalars, 0, use.extent]
-        calls.append((library[use.symbol], [address(p) for p in use.pointers], [ctypes.c_int64(int(s)) for s in numbers]))
+        calls.append(
+            (library[use.symbol], [address(p) for p in use.pointers], [ctypes.c_int64(int(s)) for s in numbers])
+        )
     times = []
     end = time.perf_counter() + 0.3
     while len(times) < 5 or time.perf_counter() < end:

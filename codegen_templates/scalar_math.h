@@ -12,9 +12,10 @@
 
 #define SPARSEC_INLINE static inline __attribute__((always_inline, unused))
 
+/* NaN wins, as in ONNX. */
 #define SPARSEC_MINMAX(T, name)                                                 \
-    SPARSEC_INLINE T sparsec_min_##name(T a, T b) { return a < b ? a : b; }     \
-    SPARSEC_INLINE T sparsec_max_##name(T a, T b) { return a > b ? a : b; }
+    SPARSEC_INLINE T sparsec_min_##name(T a, T b) { return a < b || a != a ? a : b; }     \
+    SPARSEC_INLINE T sparsec_max_##name(T a, T b) { return a > b || a != a ? a : b; }
 SPARSEC_MINMAX(float, float32)
 SPARSEC_MINMAX(double, float64)
 SPARSEC_MINMAX(int8_t, int8)
@@ -47,6 +48,8 @@ SPARSEC_BITS(int64_t, int64, double, float64)
 SPARSEC_BITS(double, float64, uint64_t, uint64)
 SPARSEC_BITS(uint64_t, uint64, double, float64)
 #undef SPARSEC_BITS
+
+#pragma clang fp contract(fast)
 
 /* 2^n for the n that was rounded by adding 1.5 * 2^23, split in two factors so that denormal results are right. */
 SPARSEC_INLINE float sparsec_scale_by_power(float value, float rounded) {
@@ -116,6 +119,8 @@ SPARSEC_INLINE float sparsec_erf_float32(float x) {
     float y = a < 1.0f ? a * p : 1.0f - sparsec_exp_float32(-q);
     return copysignf(x != x ? x : y, x);
 }
+
+#pragma clang fp contract(off)
 
 /* Calls that clang turns into instructions, or into libm where there is none. */
 #define SPARSEC_UNARY(name, fn) \

@@ -96,7 +96,7 @@ def _pass(run: Callable[[Graph], Graph]) -> Callable[[Compilation], None]:
 def _lower(c: Compilation) -> None:
     dims = tuple(Dim(d.name, d.lower, d.upper) for d in c.prepared.dims.values())
     outputs = [name for name, _ in c.prepared.outputs]
-    c.program = build_program(c.graph, dims, outputs, c.options.target, c.options.jobs)
+    c.program = build_program(c.graph, dims, outputs, c.options.target)
 
 
 def _plan(c: Compilation) -> None:

@@ -14,8 +14,8 @@ from ..graph import LAYER_PREFIX, Dataflow, Graph, op_name
 from ..target import Target
 from .layers import lower_layer
 from .program import Buffer, Constant, Dim, KernelSource, Program, Size, Step
-from .sizes import product
-from .tir import TirKernel, compile_functions
+from .sizes import product, substitute
+from .tir import TirFunction, compile_functions
 
 _COPY = KernelSource(
     "copy_bytes",
@@ -33,33 +33,32 @@ int32_t sparsec_k_copy_bytes(const char *from, char *to, int64_t begin, int64_t 
 Value = Buffer | Constant | list[Any]
 
 
-def build_program(graph: Graph, dims: tuple[Dim, ...], output_names: list[str], target: Target, jobs: int) -> Program:
+def build_program(graph: Graph, dims: tuple[Dim, ...], output_names: list[str], target: Target) -> Program:
     """The whole program, TIR functions compiled for `target`.
 
     Raises:
         UnsupportedError: a construct in `main` that no step can express.
     """
-    return _Builder(graph, dims, target, jobs).run(output_names)
+    return _Builder(graph, dims, target).run(output_names)
 
 
 class _Builder:
-    def __init__(self, graph: Graph, dims: tuple[Dim, ...], target: Target, jobs: int) -> None:
+    def __init__(self, graph: Graph, dims: tuple[Dim, ...], target: Target) -> None:
         self.graph = graph
         self.dims = dims
         self.target = target
-        self.jobs = jobs
         self.main = Dataflow.of(graph)
         self.values: dict[relax.Var, Value] = {}
         self.aliases: dict[int, int] = {}
         self.steps: list[Step] = []
         self.sources: dict[str, KernelSource] = {}
-        self.kernels: dict[str, list[TirKernel]] = {}
+        self.functions: Mapping[str, TirFunction] = {}
         self.symbols: dict[str, str] = {}
         self.n_buffers = 0
         self.constants: dict[Any, Constant] = {}
 
     def run(self, output_names: list[str]) -> Program:
-        tir = self._compile_tir()
+        self._compile_tir()
         inputs = []
         for var in self.main.params:
             name = self.graph.tensors.get(var.name, var.name)
@@ -68,24 +67,21 @@ class _Builder:
         for var, value in self.main.bindings:
             self.values[var] = self._bind(var, value)
         outputs = self._outputs(self._value(self.main.result), inputs, output_names)
-        return Program(
-            self.dims, tuple(inputs), tuple(outputs), self.steps, self.aliases, list(self.sources.values()), tir
-        )
+        return Program(self.dims, tuple(inputs), tuple(outputs), self.steps, self.aliases, list(self.sources.values()))
 
-    def _compile_tir(self) -> list[bytes]:
+    def _compile_tir(self) -> None:
         """Every TIR function that `main` calls, under the name of its first call's place."""
         functions: dict[str, tirx.PrimFunc] = {}
         for _, value in self.main.bindings:
             if op_name(value) == "relax.call_tir":
                 name = value.args[0].name_hint
                 if name not in self.symbols:
-                    self.symbols[name] = f"k_{len(self.symbols):03d}_{_short(name)}"
+                    self.symbols[name] = f"{len(self.symbols):03d}_{_short(name)}"
                     functions[self.symbols[name]] = self.graph.module[name]
-        if not functions:
-            return []
-        compiled = compile_functions(functions, self.target, jobs=self.jobs)
-        self.kernels = compiled.kernels
-        return list(compiled.objects)
+        compiled = compile_functions(functions, self.target)
+        self.functions = compiled.functions
+        for source in compiled.sources:
+            self.add_source(source)
 
     # --- values -------------------------------------------------------------------------------------------------------
 
@@ -150,24 +146,24 @@ class _Builder:
         outputs = [self._buffer(label or f"t{self.n_buffers}", ty) for ty in types]
         arguments = [self._value(f) if _is_tensor(f) else _size(f) for f in fields] + outputs
         dims = _unify(function, arguments)
-        temporaries: dict[int, Buffer] = {}
-        for kernel in self.kernels[self.symbols[call.args[0].name_hint]]:
-            for i, temp in enumerate(kernel.temporaries):
-                if i not in temporaries:
-                    shape = tuple(_substitute(s, dims) for s in temp.shape)
-                    temporaries[i] = self.temporary(temp.name, temp.dtype, shape)
+        compiled = self.functions[self.symbols[call.args[0].name_hint]]
+        temporaries = [
+            self.temporary(t.name, t.dtype, tuple(substitute(s, dims) for s in t.shape))
+            for t in compiled.code.temporaries
+        ]
+        for kernel in compiled.code.kernels:
             pointers = tuple(arguments[p] if kind == "param" else temporaries[p] for kind, p in kernel.pointers)
             self.steps.append(
                 Step(
                     symbol=kernel.symbol,
                     pointers=pointers,
-                    n_outputs=1,
-                    scalars=tuple(_substitute(s, dims) for s in kernel.scalars),
-                    extent=_substitute(kernel.extent, dims),
+                    n_outputs=kernel.n_outputs,
+                    scalars=tuple(substitute(s, dims) for s in kernel.scalars),
+                    extent=substitute(kernel.extent, dims),
                     grain=kernel.grain,
                     kernel="tir",
                     nodes=(label,) if label else (),
-                    reason=kernel.rule,
+                    reason=compiled.rule,
                 )
             )
         return outputs if isinstance(var.ty, relax.TupleType) else outputs[0]
@@ -228,10 +224,3 @@ def _unify(function: tirx.PrimFunc, arguments: list[Any]) -> dict[tirx.Var, Size
             if isinstance(formal, tirx.Var):
                 found.setdefault(formal, actual)
     return found
-
-
-def _substitute(size: Size, values: Mapping[tirx.Var, Size]) -> Size:
-    if isinstance(size, int | tirx.IntImm):
-        return int(size)
-    replaced = {var: tirx.IntImm("int64", v) if isinstance(v, int) else v for var, v in values.items()}
-    return _size(tvm.sym.Analyzer().simplify(tirx.stmt_functor.substitute(size, replaced)))

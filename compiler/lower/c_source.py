@@ -1,9 +1,9 @@
 """Scheduled TIR to C, as plain kernels.
 
 After scheduling, a TIR function is a few loop nests over flat buffers. Each top-level nest becomes one C function
-`int32_t name(pointers…, int64_t sizes…, int64_t begin, int64_t end)`: a nest whose outermost loop is marked parallel computes
-the slice [begin, end) of that loop, any other nest runs whole. Buffers that several nests share are parameters, so that
-nothing is allocated.
+`int32_t name(pointers…, int64_t sizes…, int64_t begin, int64_t end)`: a nest whose outermost loop is marked parallel
+computes the slice [begin, end) of that loop, any other nest runs whole. Buffers that several nests share are parameters, so
+that nothing is allocated.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import tvm
+import tvm_ffi
 from tvm import s_tir, tirx
 from tvm.ir.transform import Sequential
 
 from ...errors import InternalError
+from ...schedules.walk import walk
+from .memory import itemsize
 from .program import Size
 
 _STACK_BYTES = 256 << 10
@@ -27,9 +31,12 @@ _C_TYPES = {
     **{f"{sign}int{bits}": f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
 
+_LANES = 32
+"""Partial results of a reduction, on every ISA: the result is the same on all."""
+
 _INFIX = {
-    "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Mod": "%", "EQ": "==", "NE": "!=", "LT": "<", "LE": "<=", "GT": ">",
-    "GE": ">=", "And": "&&", "Or": "||", "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^", "LShift": "<<",
+    "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Mod": "%", "EQ": "==", "NE": "!=", "LT": "<", "LE": "<=",
+    "GT": ">", "GE": ">=", "And": "&&", "Or": "||", "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^", "LShift": "<<",
     "RShift": ">>",
 }  # fmt: skip
 
@@ -51,6 +58,8 @@ class CKernel:
 
     symbol: str
     pointers: tuple[tuple[str, int], ...]
+    n_outputs: int
+    """The last so many pointers are written."""
     scalars: tuple[Any, ...]
     extent: Size
     grain: int
@@ -150,47 +159,52 @@ class _Writer:
         else:
             for statement in nest.statements:
                 text.statement(statement)
-        pointers, parameters, aliases = self._pointers(text)
+        pointers, parameters, aliases, n_outputs = self._pointers(text)
         scalars = sorted((v for v in text.free if not _is_buffer(v)), key=lambda v: v.name)
         scalars = [v for v in scalars if not any(v.same_as(b) for b, _ in self.bindings)]
         extent = _plain(loop.extent) if nest.parallel else 1
-        for size in _variables(extent):
-            if not any(size.same_as(s) for s in scalars):
-                scalars.append(size)
+        for node in walk(extent) if not isinstance(extent, int) else ():
+            if isinstance(node, tirx.Var) and not any(node.same_as(s) for s in scalars):
+                scalars.append(node)
         arguments = [*parameters, *(f"int64_t {self._name(v)}" for v in scalars), "int64_t begin", "int64_t end"]
-        head = f"int32_t {symbol}({', '.join(arguments)}) {{\n    SPARSEC_TIR_MATH\n"
+        head = f"int32_t {symbol}({', '.join(arguments)}) {{\n"
         body = "".join(f"    {line}\n" for line in [*aliases, *text.bound, *text.lines])
         grain = _grain(loop) if nest.parallel else 1
-        return CKernel(symbol, tuple(pointers), tuple(scalars), extent, grain, head + body + "    return 0;\n}\n")
+        body = head + body + "    return 0;\n}\n"
+        return CKernel(symbol, tuple(pointers), n_outputs, tuple(scalars), extent, grain, body)
 
-    def _pointers(self, text: _Text) -> tuple[list[tuple[str, int]], list[str], list[str]]:
-        """The parameters that a kernel needs, and its aliases of them."""
+    def _pointers(self, text: _Text) -> tuple[list[tuple[str, int]], list[str], list[str], int]:
+        """The parameters that a kernel needs, read ones first, its aliases of them, and how many it writes."""
         roots: list[Any] = []
+        written = list(text.written)
         aliases = []
         wanted = [v for v in text.free if _is_buffer(v)]
         for alias, data in reversed(self.aliases):
-            if any(alias.same_as(w) for w in wanted):
+            if _among(alias, wanted):
                 root = _data_var(data)
                 wanted.append(root)
-                aliases.append(f"{self._pointer(alias, text)}{self._name(alias)} = (void *){self._name(root)};")
+                if _among(alias, written):
+                    written.append(root)
+                ctype = _C_TYPES[_dtype(alias.ty.dtype)]
+                aliases.append(f"{ctype} *{self._name(alias)} = (void *){self._name(root)};")
         for var in wanted:
-            if not any(var.same_as(a) for a, _ in self.aliases) and not any(var.same_as(r) for r in roots):
+            if not _among(var, [a for a, _ in self.aliases]) and not _among(var, roots):
                 roots.append(var)
-        pointers, parameters = [], []
+        found = []
         for kind, pool in (("param", self.params), ("temp", self.shared)):
             for index, var in enumerate(pool):
-                if any(var.same_as(r) for r in roots):
-                    pointers.append((kind, index))
-                    parameters.append(f"{_C_TYPES[_dtype(var.ty.dtype)]} *restrict {self._name(var)}")
-        return pointers, parameters, aliases[::-1]
-
-    def _pointer(self, buffer: Any, text: _Text) -> str:
-        return f"{_C_TYPES[_dtype(buffer.ty.dtype)]} *"
+                if _among(var, roots):
+                    ctype = _C_TYPES[_dtype(var.ty.dtype)]
+                    found.append((_among(var, written), (kind, index), f"{ctype} *restrict {self._name(var)}"))
+        found.sort(key=lambda row: row[0])
+        pointers, parameters = [row[1] for row in found], [row[2] for row in found]
+        return pointers, parameters, aliases[::-1], sum(row[0] for row in found)
 
     def _name(self, var: Any) -> str:
         """A unique C identifier."""
         if var not in self.names:
-            base = "".join(c if c.isalnum() else "_" for c in var.name) or "v"
+            base = "".join(c if c.isalnum() and c.isascii() else "_" for c in var.name)[-40:].strip("_") or "v"
+            base = f"v{base}" if base[0].isdigit() else base
             name, count = f"{base}_", 0
             while name in self.used:
                 count += 1
@@ -211,6 +225,7 @@ class _Text:
         self.free: list[Any] = []
         self.local: set[Any] = set()
         self.natural: set[Any] = set()
+        self.written: list[Any] = []
         self.stack = 0
 
     def emit(self, line: str) -> None:
@@ -240,6 +255,10 @@ class _Text:
         self.depth -= 1
 
     def _for(self, s: Any) -> None:
+        reduction = lane_reduction(s)
+        if reduction is not None:
+            self._reduce_in_lanes(s, *reduction)
+            return
         self.local.add(s.loop_var)
         self.natural.add(s.loop_var)
         name, low = self.writer._name(s.loop_var), self.expr(s.min)
@@ -252,6 +271,49 @@ class _Text:
         bound = extent if low == "0" else f"{low} + {extent}"
         self.emit(f"for ({ctype} {name} = {low}; {name} < {bound}; ++{name}) {{")
         self._block(s.body)
+        self.emit("}")
+
+    def _reduce_in_lanes(self, loop: Any, kind: str, store: Any, operand: Any) -> None:
+        """x[i] = op(x[i], f(k)) over k: `_LANES` partial results, so that the loop is a vector loop on every ISA."""
+        self._touch(store.buffer)
+        self.written.append(store.buffer)
+        self.local.add(loop.loop_var)
+        self.natural.add(loop.loop_var)
+        dtype = _dtype(store.buffer.ty.dtype)
+        ctype, name = _C_TYPES[dtype], self.writer._name(loop.loop_var)
+        itype, extent = _C_TYPES[_dtype(loop.loop_var.ty.dtype)], self.expr(loop.extent)
+        target = f"{self.writer._name(store.buffer)}[{self.expr(store.indices[0])}]"
+
+        def update(into: str, value: str) -> str:
+            return (
+                f"{into} = {into} + {value};"
+                if kind == "Add"
+                else f"{into} = sparsec_{kind.lower()}_{dtype}({into}, {value});"
+            )
+
+        start = {"Add": "0", "Max": "-__builtin_inf()", "Min": "__builtin_inf()"}[kind]
+        self.emit("{")
+        self.depth += 1
+        self.emit(f"enum {{ LANES = {_LANES} }};")
+        self.emit(f"_Alignas(64) {ctype} lanes[LANES];")
+        self.emit(f"{itype} at = 0;")
+        self.emit(f"for (int lane = 0; lane < LANES; ++lane) lanes[lane] = ({ctype}){start};")
+        for head, lane in (
+            ("for (; at + LANES <= EXTENT; at += LANES) for (int lane = 0; lane < LANES; ++lane) {", "at + lane"),
+            ("for (int lane = 0; at < EXTENT; ++at, ++lane) {", "at"),
+        ):
+            self.emit(head.replace("EXTENT", extent))
+            self.depth += 1
+            self.emit(f"const {itype} {name} = {lane};")
+            for binding in _flatten(loop.body)[:-1]:
+                self.statement(binding)
+            self.emit(update("lanes[lane]", self.expr(operand)))
+            self.depth -= 1
+            self.emit("}")
+        self.emit("for (int half = LANES / 2; half > 0; half /= 2)")
+        self.emit("    for (int lane = 0; lane < half; ++lane) " + update("lanes[lane]", "lanes[lane + half]"))
+        self.emit(update(target, "lanes[0]"))
+        self.depth -= 1
         self.emit("}")
 
     def _while(self, s: Any) -> None:
@@ -282,7 +344,7 @@ class _Text:
         size = math.prod(_plain(d) for d in s.buffer.ty.shape)
         if not isinstance(size, int):
             raise InternalError(f"{self.writer.name}: a local buffer of dynamic size")
-        self.stack += size * tvm.DataType(dtype).itemsize if hasattr(tvm.DataType, "itemsize") else size * 8
+        self.stack += size * itemsize(dtype)
         if self.stack > _STACK_BYTES:
             raise InternalError(f"{self.writer.name}: local buffers of more than {_STACK_BYTES} bytes")
         self.emit(f"_Alignas(64) {_C_TYPES[dtype]} {self.writer._name(s.buffer)}[{max(size, 1)}];")
@@ -297,6 +359,7 @@ class _Text:
 
     def _bufferstore(self, s: Any) -> None:
         self._touch(s.buffer)
+        self.written.append(s.buffer)
         (index,) = s.indices
         self.emit(f"{self.writer._name(s.buffer)}[{self.expr(index)}] = {self.expr(s.value)};")
 
@@ -358,10 +421,10 @@ class _Text:
         if isinstance(e, tirx.Var):
             self._touch(e)
             return self.writer._name(e)
-        if kind == "BufferLoad" or hasattr(e, "indices"):
-            self._touch(e.buffer)
+        if kind == "TensorLoad":
+            self._touch(e.source)
             (index,) = e.indices
-            return f"{self.writer._name(e.buffer)}[{self.expr(index)}]"
+            return f"{self.writer._name(e.source)}[{self.expr(index)}]"
         if kind in _INFIX:
             return f"({self.expr(e.a)} {_INFIX[kind]} {self.expr(e.b)})"
         if kind in ("FloorDiv", "FloorMod"):
@@ -398,7 +461,7 @@ class _Text:
         return f"({{ const {_C_TYPES[_dtype(e.var.ty.dtype)]} {name} = {value}; {self.expr(e.body)}; }})"
 
     def _call(self, e: Any) -> str:
-        name = str(e.op.name).removeprefix("tirx.")
+        name = str(e.op.name).rpartition(".")[2]
         args = list(e.args)
         if name in ("call_pure_extern", "call_extern"):
             name, args = str(args[0].value), args[1:]
@@ -432,22 +495,38 @@ def _grain(loop: Any) -> int:
     return 1 if annotation is None else int(annotation)
 
 
-def _variables(size: Size) -> list[Any]:
-    if isinstance(size, int):
-        return []
-    found: list[Any] = []
-    tirx.stmt_list  # noqa: B018
-    _collect(size, found)
-    return found
+def _among(var: Any, pool: list[Any]) -> bool:
+    return any(var.same_as(other) for other in pool)
 
 
-def _collect(e: Any, found: list[Any]) -> None:
-    if isinstance(e, tirx.Var):
-        found.append(e)
-    for side in ("a", "b", "value", "condition", "true_value", "false_value"):
-        child = getattr(e, side, None)
-        if isinstance(child, tvm.ir.Expr):
-            _collect(child, found)
+def lane_reduction(loop: Any) -> tuple[str, Any, Any] | None:
+    """(operation, its store, its operand) when a loop does nothing but reduce float values into one place."""
+    *bindings, store = _flatten(loop.body)
+    if type(store).__name__ != "BufferStore" or any(type(b).__name__ != "Bind" for b in bindings):
+        return None
+    if loop.kind != tirx.ForKind.SERIAL or not isinstance(loop.min, tirx.IntImm) or int(loop.min) != 0:
+        return None
+    kind, value = type(store.value).__name__, store.value
+    if kind not in ("Add", "Max", "Min") or not _dtype(store.buffer.ty.dtype).startswith("float"):
+        return None
+    moving = [loop.loop_var, *(b.var for b in bindings)]
+    if _dtype(store.buffer.ty.dtype) == "float16" or _mentions(store.indices[0], moving):
+        return None
+    accumulator, operand = value.a, value.b
+    if type(accumulator).__name__ != "TensorLoad" or not accumulator.source.same_as(store.buffer):
+        return None
+    if not tvm_ffi.structural_equal(accumulator.indices[0], store.indices[0]) or _mentions(operand, [store.buffer]):
+        return None
+    return kind, store, operand
+
+
+def _mentions(expr: Any, variables: list[Any]) -> bool:
+    for node in walk(expr):
+        if isinstance(node, tirx.Var) and _among(node, variables):
+            return True
+        if type(node).__name__ == "TensorLoad" and _among(node.source, variables):
+            return True
+    return False
 
 
 def _plain(size: Any) -> Size:
@@ -483,5 +562,5 @@ def _float_literal(value: float, dtype: str) -> str:
         return f'__builtin_nan{suffix}("")'
     if math.isinf(value):
         return f"({'-' if value < 0 else ''}__builtin_inf{suffix}())"
-    text = f"{value.hex()}{suffix}"
+    text = f"{value.hex() if dtype == 'float64' else float(np.float32(value)).hex()}{suffix}"
     return f"({text})" if value < 0 else text

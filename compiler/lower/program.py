@@ -70,8 +70,6 @@ class Step:
     """Names of the ONNX tensors that this step computes or helps to compute."""
     reason: str = ""
     macs: Size = 0
-    scratch: tuple[Buffer, ...] = ()
-    """Those among `pointers` whose contents before the step do not matter."""
 
 
 @dataclass
@@ -86,5 +84,3 @@ class Program:
     aliases: dict[int, int] = field(default_factory=dict)
     """Buffer id -> id of the buffer whose memory it is (reshapes)."""
     sources: list[KernelSource] = field(default_factory=list)
-    objects: list[bytes] = field(default_factory=list)
-    """Relocatable objects that define the TIR kernels' symbols."""

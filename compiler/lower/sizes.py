@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import tvm
 from tvm import tirx
 
 from .program import Dim, Size
@@ -31,6 +32,29 @@ _BINARY: dict[str, tuple[str, Callable[[int, int], int]]] = {
     "Or": ("({0} || {1})", lambda a, b: int(bool(a) or bool(b))),
 }
 """Node class -> C text, value."""
+
+
+def substitute(size: Size, values: Mapping[Any, Size]) -> Size:
+    """The size with variables replaced, simplified; a variable without a value stays."""
+    if isinstance(size, int | tirx.IntImm):
+        return int(size)
+
+    def walk(e: Any) -> Any:
+        if isinstance(e, int | tirx.IntImm):
+            return tirx.IntImm("int64", int(e))
+        if isinstance(e, tirx.Var):
+            found = next((v for var, v in values.items() if var.same_as(e)), e)
+            return tirx.IntImm("int64", found) if isinstance(found, int) else found
+        if isinstance(e, tirx.Cast):
+            return walk(e.value)
+        if isinstance(e, tirx.Select):
+            return tirx.Select(walk(e.condition), walk(e.true_value), walk(e.false_value))
+        if isinstance(e, tirx.Not):
+            return tirx.Not(walk(e.a))
+        return type(e)(walk(e.a), walk(e.b))
+
+    simple = tvm.sym.Analyzer().simplify(walk(size))
+    return int(simple) if isinstance(simple, tirx.IntImm) else simple
 
 
 def product(sizes: tuple[Size, ...]) -> Size:

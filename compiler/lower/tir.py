@@ -1,10 +1,53 @@
-"""TIR functions to C kernels."""
+"""TIR functions, scheduled and written as C units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import tvm
+from tvm import tirx
+
+from ...schedules import schedule
+from ..target import Target
+from .c_source import CFunction, to_c
+from .program import KernelSource
+
+_FUNCTIONS_PER_UNIT = 16
+"""Units compile side by side, but each pays for starting the compiler."""
 
 
-class TirKernel:
-    """A placeholder."""
+@dataclass(frozen=True)
+class TirFunction:
+    """A compiled function: its kernels in order, and the names of the rules that scheduled it."""
+
+    code: CFunction
+    rule: str
 
 
-def compile_functions(functions, target, jobs):
-    """Not yet."""
-    raise NotImplementedError(list(functions))
+@dataclass(frozen=True)
+class Compiled:
+    """All functions by name, and the C units that define their kernels."""
+
+    functions: Mapping[str, TirFunction]
+    sources: tuple[KernelSource, ...]
+
+
+def compile_functions(functions: Mapping[str, tirx.PrimFunc], target: Target) -> Compiled:
+    """Schedules and prints every function; kernels are named `sparsec_k_<name>`, `sparsec_k_<name>_1`, …"""
+    tvm_target = tvm.target.Target({"kind": "llvm", "mtriple": target.llvm_triple})
+    done = {}
+    for name, function in functions.items():
+        scheduled, rule = schedule(function)
+        done[name] = TirFunction(to_c(f"sparsec_k_{name}", scheduled, tvm_target), rule)
+    texts = ["".join(kernel.text + "\n" for kernel in f.code.kernels) for f in done.values()]
+    sources = [
+        KernelSource(
+            f"tir_{start // _FUNCTIONS_PER_UNIT:02d}", _HEAD + "".join(texts[start : start + _FUNCTIONS_PER_UNIT])
+        )
+        for start in range(0, len(texts), _FUNCTIONS_PER_UNIT)
+    ]
+    return Compiled(done, tuple(sources))
+
+
+_HEAD = '#include "scalar_math.h"\n\n'

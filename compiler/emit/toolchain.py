@@ -8,10 +8,12 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from ...errors import ToolchainError
 from ..target import Target
+from .object_cache import ObjectCache
 
 _WARNINGS = ("-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-unused-function")
 # No unwind tables, debug data or stack probes in an artifact; the sanitizers that zig adds by default are for -O0 C.
@@ -48,6 +50,7 @@ class Toolchain:
         self.folder = folder
         self.target = target
         self.jobs = jobs
+        self.cache = ObjectCache.default()
         # A cache of its own: the shared one would keep a copy of every model's weights.
         self._env = {**os.environ, "ZIG_LOCAL_CACHE_DIR": str(folder / "zig-cache")}
 
@@ -72,10 +75,19 @@ class Toolchain:
         return [unit.object for unit in units]
 
     def _compile_one(self, unit: Unit) -> None:
-        warnings = () if unit.source.endswith(".S") else _WARNINGS
-        self.run(
-            "cc", "-target", self.target.triple, *_COMMON, *warnings, *unit.flags, "-c", unit.source, "-o", unit.object
-        )  # fmt: skip
+        is_c = unit.source.endswith(".c")
+        flags = ("-target", self.target.triple, *_COMMON, *(_WARNINGS if is_c else ()), *unit.flags)
+        key = self._key(unit, flags) if is_c else None
+        if key is not None and self.cache.fetch(key, self.folder / unit.object):
+            return
+        self.run("cc", *flags, "-c", unit.source, "-o", unit.object)
+        if key is not None:
+            self.cache.store(key, self.folder / unit.object)
+
+    def _key(self, unit: Unit, flags: tuple[str, ...]) -> str:
+        headers = sorted(self.folder.glob("*.h"))
+        texts = [path.read_bytes() for path in (self.folder / unit.source, *headers)]
+        return self.cache.key([version("ziglang"), *flags, unit.source, *texts])
 
     def kernel_flags(self) -> tuple[str, ...]:
         """For code that runs only after the CPU was checked."""

@@ -12,6 +12,14 @@
 
 #define SPARSEC_INLINE static inline __attribute__((always_inline, unused))
 
+/* An index made from data: outside of the tensor it ends the kernel with SPARSEC_ERR_INDEX. */
+#define SPARSEC_INDEX(index, size)                                  \
+    ({                                                              \
+        int64_t at_ = (index);                                      \
+        if ((uint64_t)at_ >= (uint64_t)(size)) return 7;            \
+        at_;                                                        \
+    })
+
 /* NaN wins, as in ONNX. */
 #define SPARSEC_MINMAX(T, name)                                                 \
     SPARSEC_INLINE T sparsec_min_##name(T a, T b) { return a < b || a != a ? a : b; }     \

@@ -15,7 +15,7 @@ _WIDTHS = (64, 48, 32, 16)
 
 @rule("reduction")
 def schedule_reduction(schedule: Schedule, block: Any) -> bool:
-    """The range runs over the outer kept axes; the innermost loop is whatever lies contiguous in the largest operand."""
+    """The range runs over the outer kept axes; the innermost loop is whatever lies contiguous in the operand."""
     body = schedule.get(block)
     loops = schedule.get_loops(block)
     kinds = [int(v.iter_type) for v in body.iter_vars]

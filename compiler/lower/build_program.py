@@ -95,7 +95,7 @@ class _Builder:
 
     def constant(self, array: np.ndarray) -> Constant:
         """A constant of the weights section."""
-        return Constant(np.ascontiguousarray(array))
+        return Constant(np.ascontiguousarray(array).reshape(array.shape))
 
     def _value(self, expr: relax.Expr) -> Any:
         if isinstance(expr, relax.Var):

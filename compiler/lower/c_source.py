@@ -2,8 +2,8 @@
 
 After scheduling, a TIR function is a few loop nests over flat buffers. Each top-level nest becomes one C function
 `int32_t name(pointers…, int64_t sizes…, int64_t begin, int64_t end)`: a nest whose outermost loop is marked parallel
-computes the slice [begin, end) of that loop, any other nest runs whole. Buffers that several nests share are parameters, so
-that nothing is allocated.
+computes the slice [begin, end) of that loop, any other nest runs whole. Buffers that several nests share are
+parameters, so that nothing is allocated.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ...errors import InternalError
 from ...schedules.walk import walk
 from .memory import itemsize
 from .program import Size
+from .sizes import substitute
 
 _STACK_BYTES = 256 << 10
 """Local buffers of one kernel may take this much of a thread's stack."""
@@ -36,9 +37,11 @@ _LANES = 32
 
 _INFIX = {
     "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Mod": "%", "EQ": "==", "NE": "!=", "LT": "<", "LE": "<=",
-    "GT": ">", "GE": ">=", "And": "&&", "Or": "||", "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^", "LShift": "<<",
-    "RShift": ">>",
+    "GT": ">", "GE": ">=", "And": "&&", "Or": "||", "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^",
+    "LShift": "<<", "RShift": ">>",
 }  # fmt: skip
+
+_WRAPPING = ("+", "-", "*", "<<", ">>")
 
 _INFIX_CALLS = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_left": "<<", "shift_right": ">>"}
 
@@ -121,11 +124,14 @@ class _Writer:
         self.shared: list[Any] = []
         self.aliases: list[tuple[Any, Any]] = []
         self.bindings: list[tuple[Any, Any]] = []
+        for param in self.params:
+            if _is_buffer(param) and isinstance(param.ty.elem_offset, tirx.Var):
+                self.bindings.append((param.ty.elem_offset, tirx.IntImm("int64", 0)))
 
     def run(self) -> CFunction:
         nests = self._split(self.body)
         temporaries = tuple(
-            Temporary(self._name(b), _dtype(b.ty.dtype), tuple(_plain(s) for s in b.ty.shape)) for b in self.shared
+            Temporary(self._name(b), _dtype(b.ty.dtype), tuple(self._size(s) for s in b.ty.shape)) for b in self.shared
         )
         kernels = []
         for number, nest in enumerate(nests):
@@ -162,10 +168,7 @@ class _Writer:
         pointers, parameters, aliases, n_outputs = self._pointers(text)
         scalars = sorted((v for v in text.free if not _is_buffer(v)), key=lambda v: v.name)
         scalars = [v for v in scalars if not any(v.same_as(b) for b, _ in self.bindings)]
-        extent = _plain(loop.extent) if nest.parallel else 1
-        for node in walk(extent) if not isinstance(extent, int) else ():
-            if isinstance(node, tirx.Var) and not any(node.same_as(s) for s in scalars):
-                scalars.append(node)
+        extent = self._size(loop.extent) if nest.parallel else 1
         arguments = [*parameters, *(f"int64_t {self._name(v)}" for v in scalars), "int64_t begin", "int64_t end"]
         head = f"int32_t {symbol}({', '.join(arguments)}) {{\n"
         body = "".join(f"    {line}\n" for line in [*aliases, *text.bound, *text.lines])
@@ -200,6 +203,13 @@ class _Writer:
         pointers, parameters = [row[1] for row in found], [row[2] for row in found]
         return pointers, parameters, aliases[::-1], sum(row[0] for row in found)
 
+    def _size(self, size: Any) -> Size:
+        """A size over the function's own dimensions: common subexpressions are named before the nests."""
+        for var, value in reversed(self.bindings):
+            if not isinstance(size, int) and any(var.same_as(node) for node in walk(size)):
+                size = substitute(size, {var: value})
+        return _plain(size)
+
     def _name(self, var: Any) -> str:
         """A unique C identifier."""
         if var not in self.names:
@@ -225,6 +235,7 @@ class _Text:
         self.free: list[Any] = []
         self.local: set[Any] = set()
         self.natural: set[Any] = set()
+        self.data: set[Any] = set()
         self.written: list[Any] = []
         self.stack = 0
 
@@ -332,8 +343,7 @@ class _Text:
     def _bind(self, s: Any) -> None:
         value = self.expr(s.value)
         self.local.add(s.var)
-        if self._is_natural(s.value):
-            self.natural.add(s.var)
+        self._classify(s.var, s.value)
         self.emit(f"const {_C_TYPES[_dtype(s.var.ty.dtype)]} {self.writer._name(s.var)} = {value};")
 
     _letstmt = _bind
@@ -360,8 +370,7 @@ class _Text:
     def _bufferstore(self, s: Any) -> None:
         self._touch(s.buffer)
         self.written.append(s.buffer)
-        (index,) = s.indices
-        self.emit(f"{self.writer._name(s.buffer)}[{self.expr(index)}] = {self.expr(s.value)};")
+        self.emit(f"{self._element(s.buffer, s.indices)} = {self.expr(s.value)};")
 
     def _attrstmt(self, s: Any) -> None:
         for inner in _flatten(s.body):
@@ -388,8 +397,7 @@ class _Text:
         """A binding made before the nests: repeated in every kernel that reads it."""
         text = self.expr(value)
         self.local.add(var)
-        if self._is_natural(value):
-            self.natural.add(var)
+        self._classify(var, value)
         self.bound.append(f"const {_C_TYPES[_dtype(var.ty.dtype)]} {self.writer._name(var)} = {text};")
 
     def _is_natural(self, e: Any) -> bool:
@@ -423,16 +431,17 @@ class _Text:
             return self.writer._name(e)
         if kind == "TensorLoad":
             self._touch(e.source)
-            (index,) = e.indices
-            return f"{self.writer._name(e.source)}[{self.expr(index)}]"
+            return self._element(e.source, e.indices)
         if kind in _INFIX:
-            return f"({self.expr(e.a)} {_INFIX[kind]} {self.expr(e.b)})"
+            return self._infix(kind, e)
         if kind in ("FloorDiv", "FloorMod"):
             return self._floor(kind, e)
         if kind in ("Min", "Max"):
             return f"sparsec_{kind.lower()}_{_dtype(e.ty.dtype)}({self.expr(e.a)}, {self.expr(e.b)})"
         if kind == "Not":
             return f"(!{self.expr(e.a)})"
+        if kind == "BitwiseNot":
+            return self._inverted(e.a)
         if kind == "Select":
             return f"({self.expr(e.condition)} ? {self.expr(e.true_value)} : {self.expr(e.false_value)})"
         if kind == "Cast":
@@ -442,6 +451,51 @@ class _Text:
         if kind == "Call":
             return self._call(e)
         raise InternalError(f"{self.writer.name}: no C for TIR expression {kind}")
+
+    def _element(self, buffer: Any, indices: Any) -> str:
+        """One element; an index that was computed from data is checked, for it may come from a model's input."""
+        (index,) = indices
+        text = self.expr(index)
+        if self._is_data(index):
+            text = f"SPARSEC_INDEX({text}, {self.expr(buffer.ty.shape[0])})"
+        return f"{self.writer._name(buffer)}[{text}]"
+
+    def _classify(self, var: Any, value: Any) -> None:
+        """What is known of a variable, from the value it is bound to."""
+        if self._is_natural(value):
+            self.natural.add(var)
+        if self._is_data(value):
+            self.data.add(var)
+
+    def _is_data(self, e: Any) -> bool:
+        """Whether a value depends on elements of tensors, not on sizes and loop variables alone."""
+        return any(type(node).__name__ == "TensorLoad" or node in self.data for node in walk(e))
+
+    def _infix(self, kind: str, e: Any) -> str:
+        if kind == "Mod" and _dtype(e.ty.dtype).startswith("float"):
+            return f"sparsec_fmod_{_dtype(e.ty.dtype)}({self.expr(e.a)}, {self.expr(e.b)})"
+        return self._arithmetic(_INFIX[kind], e.a, e.b)
+
+    def _arithmetic(self, sign: str, a: Any, b: Any) -> str:
+        """An operator of C on operands of one type: integers stay in their type and wrap around."""
+        dtype = _dtype(a.ty.dtype)
+        left, right = self.expr(a), self.expr(b)
+        if "int" not in dtype or sign not in _WRAPPING:
+            return f"({left} {sign} {right})"
+        ctype = _C_TYPES[dtype]
+        if (
+            sign in ("<<", "+", "-", "*")
+            and _is_signed(dtype)
+            and (sign == "<<" or self._is_data(a) or self._is_data(b))
+        ):
+            # Signed overflow would be undefined; indices cannot overflow, and the compiler may use that.
+            unsigned = _C_TYPES["u" + _wide(dtype)]
+            return f"(({ctype})(({unsigned}){left} {sign} ({unsigned}){right}))"
+        return f"({left} {sign} {right})" if dtype == _wide(dtype) else f"(({ctype})({left} {sign} {right}))"
+
+    def _inverted(self, e: Any) -> str:
+        dtype = _dtype(e.ty.dtype)
+        return f"(!{self.expr(e)})" if dtype == "bool" else f"(({_C_TYPES[dtype]})~{self.expr(e)})"
 
     def _floor(self, kind: str, e: Any) -> str:
         if self._is_natural(e.a) and self._is_natural(e.b):
@@ -471,9 +525,9 @@ class _Text:
         if name in ("likely", "assume", "ignore_loop_partition"):
             return self.expr(args[0])
         if name in _INFIX_CALLS:
-            return f"({self.expr(args[0])} {_INFIX_CALLS[name]} {self.expr(args[1])})"
+            return self._arithmetic(_INFIX_CALLS[name], *args)
         if name == "bitwise_not":
-            return f"(~{self.expr(args[0])})"
+            return self._inverted(args[0])
         if name == "reinterpret":
             return f"sparsec_bits_{_dtype(args[0].ty.dtype)}_{_dtype(e.ty.dtype)}({self.expr(args[0])})"
         dtype = _dtype(args[0].ty.dtype) if args else _dtype(e.ty.dtype)
@@ -548,19 +602,35 @@ def _data_var(data: Any) -> Any:
     return _data_var(data.args[0])
 
 
+def _is_signed(dtype: str) -> bool:
+    return dtype.startswith("int")
+
+
+def _wide(dtype: str) -> str:
+    """The type in which C computes: at least 32 bits."""
+    return dtype if dtype.endswith(("32", "64")) else f"{dtype.rstrip('0123456789')}32"
+
+
 def _int_literal(value: int, dtype: str) -> str:
-    if dtype == "int64" and not -(1 << 31) < value < 1 << 31:
-        return f"INT64_C({value})" if value > -(1 << 63) else "INT64_MIN"
-    if dtype.startswith("uint") and value >= 1 << 31:
-        return f"UINT64_C({value})"
-    return f"({value})" if value < 0 else str(value)
+    if dtype == "bool":
+        return str(int(value))
+    bits = int(dtype.lstrip("uint"))
+    if not _is_signed(dtype):
+        return f"UINT64_C({value})" if bits == 64 else f"{value}u" if bits == 32 else str(value)
+    if bits >= 32 and value == -(1 << bits - 1):
+        return f"INT{bits}_MIN"
+    text = f"INT64_C({value})" if bits == 64 and abs(value) >= 1 << 31 else str(value)
+    return f"({text})" if value < 0 else text
 
 
 def _float_literal(value: float, dtype: str) -> str:
     suffix = "" if dtype == "float64" else "f"
     if math.isnan(value):
-        return f'__builtin_nan{suffix}("")'
-    if math.isinf(value):
-        return f"({'-' if value < 0 else ''}__builtin_inf{suffix}())"
-    text = f"{value.hex() if dtype == 'float64' else float(np.float32(value)).hex()}{suffix}"
+        text = f'__builtin_nan{suffix}("")'
+    elif math.isinf(value):
+        text = f"({'-' if value < 0 else ''}__builtin_inf{suffix}())"
+    else:
+        text = f"{value.hex() if dtype == 'float64' else float(np.float32(value)).hex()}{suffix}"
+    if dtype in ("float16", "bfloat16"):
+        return f"(({_C_TYPES[dtype]}){text})"
     return f"({text})" if value < 0 else text

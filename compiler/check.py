@@ -45,7 +45,7 @@ def check_program(program: Program, plan: MemoryPlan) -> None:
     for step in program.steps:
         buffers = [p for p in step.pointers if isinstance(p, Buffer)]
         for pointer in step.pointers[: len(step.pointers) - step.n_outputs]:
-            if isinstance(pointer, Buffer) and root_of(program, pointer) not in written and pointer not in step.scratch:
+            if isinstance(pointer, Buffer) and root_of(program, pointer) not in written:
                 raise InternalError(f"{step.symbol} reads %{pointer.id} before anything wrote it")
         written.update(root_of(program, b) for b in buffers)
         if step.grain < 1 or bounds(step.extent, program.dims)[0] < 0:

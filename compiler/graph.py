@@ -119,9 +119,9 @@ def children(expr: relax.Expr) -> Iterable[relax.Expr]:
 
 
 def free_vars(expr: relax.Expr) -> list[relax.Var]:
-    """Relax variables in a normalized value, as often as they stand there."""
+    """Variables that hold tensors in a normalized value, as often as they stand there."""
     if isinstance(expr, relax.Var):
-        return [expr]
+        return [] if isinstance(expr.ty, tvm.ir.PrimType) else [expr]
     return [v for child in children(expr) for v in free_vars(child)]
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .context import Context
     from .graph import Node
 
-_STANDARD = frozenset(
+STANDARD = frozenset(
     [
         *(
             "Abs",
@@ -42,7 +42,7 @@ _STANDARD = frozenset(
 )
 """Those whose results were compared with onnxruntime's; what is not listed is not used."""
 
-_MICROSOFT = frozenset(["BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization"])
+MICROSOFT = frozenset(["BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization"])
 
 
 @functools.cache
@@ -54,7 +54,7 @@ def _classes() -> dict[str, Any]:
 
 def has(domain: str, op: str) -> bool:
     """Whether TVM's converter is used for an operator."""
-    return op in (_STANDARD if not domain else _MICROSOFT if domain == "com.microsoft" else ())
+    return op in (STANDARD if not domain else MICROSOFT if domain == "com.microsoft" else ())
 
 
 def convert(context: Context, node: Node) -> Any:

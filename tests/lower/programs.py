@@ -1,4 +1,4 @@
-"""From Relax operators to C to arrays: what a build does between `legalize` and `emit`, and an interpreter of the steps."""
+"""From Relax operators to C to arrays: a build's stages from `legalize` to `lower`, and an interpreter of the steps."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ GUARD = 256
 
 
 def lowered(
-    build: Callable[..., Any], inputs: Mapping[str, tuple[tuple[Any, ...], str]], upper: int = 16, target: Target = TARGET
+    build: Callable[..., Any],
+    inputs: Mapping[str, tuple[tuple[Any, ...], str]],
+    upper: int = 16,
+    target: Target = TARGET,
 ) -> Program:
     """The program of `build(*inputs)`; a dimension given as a string is symbolic, between 1 and `upper`."""
     symbols: dict[str, tirx.Var] = {}
@@ -113,7 +117,7 @@ def run(
         edges = [min(units * i // cuts * step.grain, extent) for i in range(cuts + 1)]
         arguments = [ctypes.c_void_p(h.ctypes.data) for h in held]
         arguments += [ctypes.c_int64(evaluate(s, values)) for s in step.scalars]
-        for begin, end in reversed(list(zip(edges, edges[1:], strict=False))):
+        for begin, end in reversed(list(pairwise(edges))):
             if begin < end:
                 assert library[step.symbol](*arguments, ctypes.c_int64(begin), ctypes.c_int64(end)) == 0
         for array, copy in zip(held, before, strict=False):
@@ -130,4 +134,4 @@ def texts(program: Program) -> str:
 
 def const(value: Any, dtype: str = "float32") -> tvm.ir.GenericConst:
     """A Relax constant."""
-    return relax.const(np.array(value, dtype))
+    return relax.const(np.array(value, dtype), dtype)

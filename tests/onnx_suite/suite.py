@@ -205,6 +205,10 @@ def check(case: Case, execute: Execute) -> str:
     for wanted, found in zip(case.outputs, outputs, strict=True):
         if found.dtype != wanted.dtype or found.shape != wanted.shape:
             return f"gives {found.dtype}{list(found.shape)}, not {wanted.dtype}{list(wanted.shape)}"
+        if wanted.dtype.kind != "f":
+            if not np.array_equal(found, wanted):
+                return "wrong values"
+            continue
         try:
             np.testing.assert_allclose(
                 found.astype(np.float64), wanted.astype(np.float64), rtol=case.rtol, atol=case.atol

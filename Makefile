@@ -27,8 +27,10 @@ lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
-types: $(READY)     ## checks the installed package, from outside of the tree
-	cd $(VENV) && $(abspath $(PY)) -m mypy --config-file $(CURDIR)/pyproject.toml
+types: $(READY)     ## checks the package as it is installed, from outside of the tree
+	rm -rf $(VENV)/typed
+	$(PY) -m pip install -q --no-deps --no-build-isolation --target $(VENV)/typed .
+	cd $(VENV) && MYPYPATH=typed $(abspath $(PY)) -m mypy --config-file $(CURDIR)/pyproject.toml
 
 docs: $(READY)      ## writes the generated tables
 	$(PY) docs/generate.py

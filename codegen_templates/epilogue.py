@@ -1,7 +1,7 @@
-"""What follows a kernel's accumulator: a chain of scalar operations on `x`, written so that clang vectorizes the loop.
+"""What follows a kernel's accumulator: a chain of scalar operations on `x`, in a loop that clang vectorizes.
 
-ONE row per operation. A statement may use `x`, its tensor as {t}, its numbers as {0}, {1}, and the indices `channel` and
-`element` (of the output) that every kernel's loop defines.
+ONE row per operation. A statement may use `x`, its tensor as {t}, its numbers as {0}, {1}, and the indices `channel`
+and `element` (of the output) that every kernel's loop defines.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ STATEMENTS = {
 
 @dataclass(frozen=True)
 class EpilogueText:
-    """A chain as C: the names of its tensor parameters, its statements, and a suffix for symbols that tells it apart."""
+    """A chain as C: names of its tensor parameters, its statements, and a suffix for symbols that tells it apart."""
 
     parameters: tuple[str, ...]
     text: str

@@ -37,8 +37,8 @@ def plan_matmul(
 ) -> list[KernelUse]:
     """numpy.matmul of two activations of at most 5 dimensions, each read and written where it lies.
 
-    `a` and `b` are the tensors in memory; the operands are their transposes by `a_axes` and `b_axes`. `out` in memory is
-    the product transposed by `out_axes`.
+    `a` and `b` are the tensors in memory; the operands are their transposes by `a_axes` and `b_axes`. `out` in memory
+    is the product transposed by `out_axes`.
     """
     kernel = find("gemm", isa)
     a_shape, a_strides = _view(a.shape, a_axes)

@@ -55,7 +55,7 @@ class Source:
 
 @dataclass(frozen=True)
 class KernelUse:
-    """One call `symbol(pointers…, scalars…, begin, end)` over [0, extent). The last `n_outputs` pointers are written."""
+    """One call `symbol(pointers…, scalars…, begin, end)` over [0, extent); the last `n_outputs` are written."""
 
     kernel: str
     """Name of the catalogue's row."""

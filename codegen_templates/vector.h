@@ -1,4 +1,4 @@
-/* One vector register of floats on any ISA, by clang's vector extensions.
+/* One vector register of floats on any ISA, by the vector extensions of clang and gcc.
  *
  * SPARSEC_LANES comes from the compiler's target; partial loads and stores touch no byte outside of their n elements.
  */
@@ -10,6 +10,8 @@
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -30,14 +32,21 @@ SPARSEC_INLINE vf vload(const float *p) { return *(const vf_unaligned *)p; }
 SPARSEC_INLINE void vstore(float *p, vf v) { *(vf_unaligned *)p = v; }
 SPARSEC_INLINE vf vset(float x) { return x - (vf){0}; }
 SPARSEC_INLINE vf vfma(vf a, vf b, vf c) {
-#if defined(__FMA__) || defined(__aarch64__)
-    return __builtin_elementwise_fma(a, b, c);
+#if defined(__AVX512F__)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(__aarch64__)
+    return (vf)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
 #else
     return a * b + c;
 #endif
 }
-/* The larger one; a NaN loses. */
-SPARSEC_INLINE vf vmax(vf a, vf b) { return __builtin_elementwise_max(a, b); }
+/* The larger one; b when either is NaN. */
+SPARSEC_INLINE vf vmax(vf a, vf b) {
+    const vi greater = (vi)(a > b);
+    return (vf)((greater & (vi)a) | (~greater & (vi)b));
+}
 
 /* The first n elements, 0 < n <= SPARSEC_LANES; the others are `fill`. */
 SPARSEC_INLINE vf vload_part(const float *p, int64_t n, float fill) {

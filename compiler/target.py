@@ -30,6 +30,8 @@ class Target:
     """Which rows of the kernel catalogue apply."""
     vector_bits: int
     requires: tuple[str, ...]
+    c_flags: str
+    """What gcc and clang call `cpu` and `features`."""
     machine: str
     """`platform.machine()` of hosts that can run it."""
 
@@ -46,6 +48,7 @@ TARGETS: dict[str, Target] = {
             cpu="x86-64-v4",
             features="+avx512vnni",
             isa="avx512",
+            c_flags="-march=x86-64-v4 -mavx512vnni",
             vector_bits=512,
             requires=("avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni"),
             **_X86,
@@ -56,6 +59,7 @@ TARGETS: dict[str, Target] = {
             cpu="x86-64-v3",
             features="",
             isa="avx2",
+            c_flags="-march=x86-64-v3",
             vector_bits=256,
             requires=("avx2", "fma", "bmi2", "f16c"),
             **_X86,
@@ -66,6 +70,7 @@ TARGETS: dict[str, Target] = {
             cpu="x86-64",
             features="",
             isa="generic",
+            c_flags="-march=x86-64",
             vector_bits=128,
             requires=(),
             **_X86,
@@ -76,6 +81,7 @@ TARGETS: dict[str, Target] = {
             cpu="generic",
             features="+neon",
             isa="neon",
+            c_flags="-march=armv8-a",
             vector_bits=128,
             requires=(),
             **_ARM,

@@ -16,7 +16,7 @@ from ..lower.memory import MemoryPlan
 from ..lower.program import Program
 from .driver import DriverWriter
 from .manifest import make_manifest, to_json
-from .toolchain import Toolchain, Unit
+from .toolchain import Toolchain, Unit, exports_map
 from .weights import WeightsWriter, assembler_text
 
 if TYPE_CHECKING:
@@ -130,5 +130,50 @@ def _replace(source: Path, destination: Path) -> None:
 
 
 def _publish_tree(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> None:
-    """`--emit c`: the sources with a Makefile that builds them with the user's own compiler."""
-    raise SparsecError("--emit c is not available")
+    """`--emit c`: the sources, with a Makefile that builds them with the user's own compiler."""
+    output = options.output
+    if output.exists():
+        raise SparsecError(f"{output} exists already: remove it, or choose another folder with -o")
+    units = _units(folder, program, options, toolchain)
+    (folder / "exports.map").write_text(exports_map(options.symbol_prefix))
+    (folder / "Makefile").write_text(_makefile(units, options))
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        shutil.copytree(folder, partial, ignore=shutil.ignore_patterns("zig-cache"))
+        partial.replace(output)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise SparsecError(f"cannot write {output}: {error.strerror}") from error
+
+
+def _makefile(units: list[Unit], options: Options) -> str:
+    kernels = " ".join(u.object for u in units if u.source.startswith("k_"))
+    others = " ".join(u.object for u in units if not u.source.startswith("k_"))
+    return f"""\
+# clang or gcc; nothing else is needed. `make` builds model.so, `make model.a` a static library.
+CC ?= cc
+COMMON = -std=gnu11 -fPIC -fvisibility=hidden
+KERNEL_FLAGS = -O3 {options.target.c_flags} -ffp-contract=off -fno-math-errno -fno-trapping-math -Wno-unknown-pragmas
+RUNTIME_FLAGS = -O2
+KERNELS = {kernels}
+OTHERS = {others}
+
+model.so: $(KERNELS) $(OTHERS) exports.map
+\t$(CC) $(LDFLAGS) -shared -Wl,--version-script=exports.map -Wl,-z,noexecstack,-z,relro,-z,now -o $@ \
+\t    $(KERNELS) $(OTHERS) -lm -lpthread
+
+model.a: $(KERNELS) $(OTHERS)
+\t$(AR) rcs $@ $^
+
+$(KERNELS): %.o: %.c
+\t$(CC) $(COMMON) $(KERNEL_FLAGS) $(CFLAGS) -c $< -o $@
+
+%.o: %.c
+\t$(CC) $(COMMON) $(RUNTIME_FLAGS) $(CFLAGS) -c $< -o $@
+
+%.o: %.S weights.bin manifest.json
+\t$(CC) -c $< -o $@
+
+clean:
+\trm -f *.o model.so model.a
+"""

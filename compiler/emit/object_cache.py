@@ -1,7 +1,7 @@
 """Compiled objects kept between builds, found by the digest of everything that went into them.
 
-In `$SPARSEC_CACHE`, else in `sparsec/objects` of the user's cache folder; `SPARSEC_CACHE=off` switches it off. Weights never
-go through it.
+In `$SPARSEC_CACHE`, else in `sparsec/objects` of the user's cache folder; `SPARSEC_CACHE=off` switches it off. Weights
+never go through it.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Toolchain:
 
     def link_shared(self, objects: Sequence[str], output: str, prefix: str) -> None:
         """A shared library that exports `prefix*` alone and may be mapped read-only but for relocations."""
-        (self.folder / "exports.map").write_text(f"{{ global: {prefix}*; local: *; }};\n")
+        (self.folder / "exports.map").write_text(exports_map(prefix))
         self.run(
             "cc", "-target", self.target.triple, "-shared", "-s", "-Wl,--version-script=exports.map",
             "-Wl,-z,noexecstack", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,--no-undefined", "-Wl,--gc-sections",
@@ -110,3 +110,8 @@ class Toolchain:
     def link_relocatable(self, objects: Sequence[str], output: str) -> None:
         """One object out of many."""
         self.run("ld.lld", "-r", *objects, "-o", output)
+
+
+def exports_map(prefix: str) -> str:
+    """Version script: `prefix*` alone is exported."""
+    return f"{{ global: {prefix}*; local: *; }};\n"

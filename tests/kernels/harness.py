@@ -7,8 +7,9 @@ import hashlib
 import subprocess
 import sys
 import tempfile
-from functools import lru_cache
+from functools import cache
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def host_targets() -> list:
     return rows
 
 
-@lru_cache(maxsize=None)
+@cache
 def _library(target_name: str, texts: tuple[tuple[str, str], ...]) -> ctypes.CDLL:
     target = TARGETS[target_name]
     digest = hashlib.sha256(repr((target_name, texts)).encode()).hexdigest()[:16]
@@ -107,7 +108,7 @@ def run_uses(
         scalars = [ctypes.c_int64(int(s)) for s in use.scalars]
         units = -(-int(use.extent) // use.grain)
         edges = [min(units * i // cuts * use.grain, int(use.extent)) for i in range(cuts + 1)]
-        for begin, end in reversed(list(zip(edges, edges[1:], strict=False))):
+        for begin, end in reversed(list(pairwise(edges))):
             if begin < end:
                 status |= function(*pointers, *scalars, ctypes.c_int64(begin), ctypes.c_int64(end))
     for guarded in (*given, *temps.values(), *packed.values(), out):

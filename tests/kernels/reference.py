@@ -51,7 +51,7 @@ def apply_epilogue(x, ops, operands, channel_axis):
 
 def conv2d(x, w, strides, dilation, padding, groups):
     """NCHW by OIHW."""
-    n, c, h, width = x.shape
+    n = len(x)
     o, i, kh, kw = w.shape
     top, left, bottom, right = padding
     x = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))

@@ -104,7 +104,9 @@ def test_convolution(target, data):
     taps = pick(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     dilation = pick(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     padding = pick(st.tuples(*[st.integers(0, 3)] * 4))
-    smallest = [max(1, (t - 1) * d + 1 - p - q) for t, d, p, q in zip(taps, dilation, padding[:2], padding[2:])]
+    smallest = [
+        max(1, (t - 1) * d + 1 - p - q) for t, d, p, q in zip(taps, dilation, padding[:2], padding[2:], strict=True)
+    ]
     h, w = (pick(st.integers(s, s + 30)) for s in smallest)
     check_conv(
         target,

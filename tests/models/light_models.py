@@ -1,7 +1,7 @@
 """The `light` architectures of the onnx package, with weights that matter.
 
-The package stores each weight as a `ConstantOfShape`, all elements equal: nearly every error would cancel out. Here they
-become random, scaled so that activations keep their size from layer to layer.
+The package stores each weight as a `ConstantOfShape`, all elements equal: nearly every error would cancel out. Here
+they become random, scaled so that activations keep their size from layer to layer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def light_model(name: str, seed: int = 0) -> onnx.ModelProto:
             kept.append(node)
             continue
         shape = tuple(int(d) for d in shapes[node.input[0]])
-        graph.initializer.append(numpy_helper.from_array(_weights(shape, norms.get(node.output[0]), rng), node.output[0]))
+        graph.initializer.append(
+            numpy_helper.from_array(_weights(shape, norms.get(node.output[0]), rng), node.output[0])
+        )
     if kept[-1].op_type == "Softmax":  # it would hide the differences of large logits
         graph.output[0].name = kept.pop().input[0]
     del graph.node[:]

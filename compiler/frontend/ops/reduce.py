@@ -41,7 +41,7 @@ def _extreme(context: Context, largest: bool, x: Any, axes: list[int] | None, ke
         return (relax.op.max if largest else relax.op.min)(x, axes, keepdims=keepdims)
     start = float("-inf") if largest else float("inf")
     pick = tirx.max if largest else tirx.min
-    reducer = te.comm_reducer(lambda a, b: pick(a, b), lambda t: tirx.const(start, t), name="extreme")
+    reducer = te.comm_reducer(pick, lambda t: tirx.const(start, t), name="extreme")
     shape = list(x.ty.shape.values)
     reduced = list(range(len(shape))) if axes is None else axes
     out = [tirx.const(1, "int64") if i in reduced else d for i, d in enumerate(shape)]

@@ -62,6 +62,7 @@ def plan_conv(
     text = epilogue_text(epilogue)
     extra = tuple(Operand(2 + i) for i in range(len(text.parameters)))
     macs = product(out.shape) * I * kernel_h * kernel_w
+    scalars: tuple[Size, ...]
     if depthwise:
         name = f"{kernel.name}_{kernel_h}x{kernel_w}_{text.suffix}".rstrip("_")
         symbol = f"sparsec_k_{name}"
@@ -118,7 +119,7 @@ def _planes(
     depthwise: bool,
 ) -> _Planes:
     (height, width), (top, left, bottom, right) = size, geometry.padding
-    phases = tuple(
+    phases_h, phases_w = (
         max(k * d % s for k in range(n)) + 1 for n, d, s in zip(taps, geometry.dilation, geometry.strides, strict=True)
     )
     plain = geometry.strides == (1, 1) and not any(geometry.padding)
@@ -137,7 +138,7 @@ def _planes(
     rows = ceil_div(height + top + bottom, geometry.strides[0])
     # The last tile may read a whole tile beyond the last position; keep planes on 64-byte lines.
     phase = ceil_div(rows * pitch + max(left, right) + kernel.columns, 16) * 16
-    return _Planes(height, width, phases, pitch, phase, phase * (phases[0] * phases[1]), _UNLIMITED, False)
+    return _Planes(height, width, (phases_h, phases_w), pitch, phase, phase * (phases_h * phases_w), _UNLIMITED, False)
 
 
 def _padded(

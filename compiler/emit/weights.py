@@ -31,15 +31,15 @@ class WeightsWriter:
             for constant in pointers:
                 if not isinstance(constant, Constant) or id(constant.data) in self._by_identity:
                     continue
-                data = np.ascontiguousarray(constant.data).reshape(-1).view(np.uint8)
-                key = (str(data.size), hashlib.sha256(data).digest())
+                data = memoryview(np.ascontiguousarray(constant.data).reshape(-1).view(np.uint8))
+                key = (str(data.nbytes), hashlib.sha256(data).digest())
                 if key not in self._offsets:
                     padding = bytes(-self.size % ALIGNMENT)
                     for piece in (padding, data):
                         file.write(piece)
                         self._hash.update(piece)
                     self._offsets[key] = self.size + len(padding)
-                    self.size += len(padding) + data.size
+                    self.size += len(padding) + data.nbytes
                 self._by_identity[id(constant.data)] = self._offsets[key]
 
     def offset(self, constant: Constant) -> int:

@@ -12,6 +12,7 @@ from tvm import relax, tirx
 from ...errors import UnsupportedError
 from ..graph import LAYER_PREFIX, Dataflow, Graph, op_name
 from ..target import Target
+from . import sort_scan
 from .layers import lower_layer
 from .program import Buffer, Constant, Dim, KernelSource, Program, Size, Step
 from .sizes import product, substitute
@@ -53,7 +54,8 @@ class _Builder:
         self.steps: list[Step] = []
         self.sources: dict[str, KernelSource] = {}
         self.functions: Mapping[str, TirFunction] = {}
-        self.symbols: dict[str, str] = {}
+        self.tir: dict[relax.Var, tirx.PrimFunc] = {}
+        self.symbols: dict[relax.Var, str] = {}
         self.n_buffers = 0
         self.constants: dict[Any, Constant] = {}
 
@@ -72,12 +74,21 @@ class _Builder:
     def _compile_tir(self) -> None:
         """Every TIR function that `main` calls, under the name of its first call's place."""
         functions: dict[str, tirx.PrimFunc] = {}
-        for _, value in self.main.bindings:
-            if op_name(value) == "relax.call_tir":
+        names: dict[str, str] = {}
+        for var, value in self.main.bindings:
+            name = op_name(value)
+            if name == "relax.call_tir":
+                self.tir[var] = self.graph.module[value.args[0].name_hint]
                 name = value.args[0].name_hint
-                if name not in self.symbols:
-                    self.symbols[name] = f"{len(self.symbols):03d}_{_short(name)}"
-                    functions[self.symbols[name]] = self.graph.module[name]
+            elif name in sort_scan.BUILDERS:
+                self.tir[var] = sort_scan.tir_function(value, name)
+                name = f"{name.removeprefix('relax.')}_{var.name}"
+            else:
+                continue
+            if name not in names:
+                names[name] = f"{len(names):03d}_{_short(name)}"
+                functions[names[name]] = self.tir[var]
+            self.symbols[var] = names[name]
         compiled = compile_functions(functions, self.target)
         self.functions = compiled.functions
         for source in compiled.sources:
@@ -117,7 +128,10 @@ class _Builder:
         if name == "relax.reshape":
             return self._reshape(var, self._value(value.args[0]))
         if name == "relax.call_tir":
-            return self._call_tir(var, value)
+            fields = value.args[1].fields if isinstance(value.args[1], tvm.ir.Tuple) else [value.args[1]]
+            return self._call_tir(var, fields)
+        if name in sort_scan.BUILDERS:
+            return self._call_tir(var, value.args)
         if name.startswith(LAYER_PREFIX):
             out = self._buffer(self.graph.layers[name].tensor, var.ty)
             operands = [self._value(f) for f in value.args[1].fields]
@@ -138,15 +152,17 @@ class _Builder:
 
     # --- calls --------------------------------------------------------------------------------------------------------
 
-    def _call_tir(self, var: relax.Var, call: tvm.ir.Call) -> Any:
-        function = self.graph.module[call.args[0].name_hint]
+    def _call_tir(self, var: relax.Var, fields: Any) -> Any:
         label = self.graph.tensors.get(var.name, "")
-        fields = call.args[1].fields if isinstance(call.args[1], tvm.ir.Tuple) else [call.args[1]]
         types = list(var.ty.fields) if isinstance(var.ty, relax.TupleType) else [var.ty]
         outputs = [self._buffer(label or f"t{self.n_buffers}", ty) for ty in types]
         arguments = [self._value(f) if _is_tensor(f) else _size(f) for f in fields] + outputs
+        function = self.tir[var]
         dims = _unify(function, arguments)
-        compiled = self.functions[self.symbols[call.args[0].name_hint]]
+        for scratch in function.params[len(arguments) :]:
+            shape = tuple(substitute(_size(d), dims) for d in scratch.ty.shape)
+            arguments.append(self.temporary(scratch.name, str(scratch.ty.dtype), shape))
+        compiled = self.functions[self.symbols[var]]
         temporaries = [
             self.temporary(t.name, t.dtype, tuple(substitute(s, dims) for s in t.shape))
             for t in compiled.code.temporaries
@@ -215,7 +231,7 @@ def _short(name: str) -> str:
 def _unify(function: tirx.PrimFunc, arguments: list[Any]) -> dict[tirx.Var, Size]:
     """Values of the function's own size variables, read off the shapes that it is called with."""
     found: dict[tirx.Var, Size] = {}
-    for param, argument in zip(function.params, arguments, strict=True):
+    for param, argument in zip(function.params[: len(arguments)], arguments, strict=True):
         if not isinstance(argument, Buffer | Constant):
             found[param] = argument
             continue

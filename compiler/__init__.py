@@ -60,8 +60,15 @@ def build(
         stem = Path(model).stem if isinstance(model, str | os.PathLike) else "model"
         output = f"{stem}.{emit}" if emit != "c" else f"{stem}_c"
     path = Path(output)
-    if not path.parent.is_dir():
-        raise SparsecError(f"cannot write {path}: the folder {path.parent} does not exist")
+    _check_writable(path)
+    if path.is_dir() and emit != "c":
+        raise SparsecError(f"cannot write {path}: it is a folder")
+    if report is not None:
+        _check_writable(Path(report))
+        if Path(report).is_dir():
+            raise SparsecError(f"cannot write {report}: it is a folder")
+    if dump_ir is not None:
+        _make_folder(Path(dump_ir))
     options = Options(
         target=resolve(target),
         output=path,
@@ -74,5 +81,31 @@ def build(
     )
     done = compile_model(model, options, on_stage)
     if report is not None:
-        Path(report).write_text(json.dumps(make_report(done), indent=2) + "\n", encoding="utf-8")
+        _write_whole(Path(report), json.dumps(make_report(done), indent=2) + "\n")
     return path
+
+
+def _check_writable(path: Path) -> None:
+    """Before the work is done, not after."""
+    if not path.parent.is_dir():
+        raise SparsecError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise SparsecError(f"cannot write {path}: no permission to write in {path.parent}")
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SparsecError(f"cannot write the IR to {path}: {error.strerror}") from None
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """By a rename: the file is complete, or as it was."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SparsecError(f"cannot write {path}: {error.strerror}") from None

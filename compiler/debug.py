@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import onnx
 
 from .frontend.graph import Graph as FrontendGraph
+from .frontend.load import LoadedModel
 from .lower.memory import MemoryPlan, root_of
 from .lower.program import Buffer, Constant, Program, Step
 from .lower.sizes import text
@@ -37,9 +38,51 @@ def after_stage(number: int, name: str, reason: str, seconds: float) -> None:
     say(3, f"{number:03d} {name:<12} {seconds:7.2f} s  {reason}")
 
 
-def onnx_text(proto: onnx.ModelProto) -> str:
-    """The graph in ONNX's own textual form; initializers by name and shape."""
-    return str(onnx.printer.to_text(proto)) + "\n"
+def onnx_text(loaded: LoadedModel) -> str:
+    """One node per line; weights and other tensors by type and shape only."""
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in sorted(loaded.opsets.items()))
+    rows = [f"opset {opsets}"]
+    rows += [f"weight {name}: {value.dtype}{list(value.shape)}" for name, value in loaded.weights.items()]
+    for function in loaded.proto.functions:
+        heading = f"function {function.domain}.{function.name}({', '.join(function.input)})"
+        rows += [f"{heading} -> {', '.join(function.output)}", *_node_rows(function.node, "    ")]
+    return "\n".join([*rows, *_graph_rows(loaded.proto.graph, "")]) + "\n"
+
+
+def _graph_rows(graph: onnx.GraphProto, indent: str) -> list[str]:
+    inputs = [f"{indent}input {value.name}: {_type_text(value.type)}" for value in graph.input]
+    outputs = [f"{indent}output {value.name}: {_type_text(value.type)}" for value in graph.output]
+    return [*inputs, *_node_rows(graph.node, indent), *outputs]
+
+
+def _node_rows(nodes: Iterable[onnx.NodeProto], indent: str) -> list[str]:
+    rows = []
+    for node in nodes:
+        op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        attributes = ", ".join(f"{a.name}={_attribute_text(a)}" for a in node.attribute if not a.HasField("g"))
+        label = f"  # {node.name}" if node.name else ""
+        call = f"{', '.join(node.output)} = {op}({', '.join(node.input)})"
+        rows.append(indent + call + (f" {{{attributes}}}" if attributes else "") + label)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                rows += [f"{indent}  {attribute.name}:", *_graph_rows(attribute.g, indent + "    ")]
+    return rows
+
+
+def _attribute_text(attribute: onnx.AttributeProto) -> str:
+    if attribute.type == onnx.AttributeProto.TENSOR:
+        tensor = attribute.t
+        return f"{onnx.TensorProto.DataType.Name(tensor.data_type).lower()}{list(tensor.dims)}"
+    return repr(onnx.helper.get_attribute_value(attribute)) if not attribute.ref_attr_name else attribute.ref_attr_name
+
+
+def _type_text(value: onnx.TypeProto) -> str:
+    if not value.HasField("tensor_type"):
+        return str(value.WhichOneof("value") or "?")
+    tensor = value.tensor_type
+    dims = [d.dim_param or (str(d.dim_value) if d.HasField("dim_value") else "?") for d in tensor.shape.dim]
+    kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    return f"{kind}[{', '.join(dims)}]" if tensor.HasField("shape") else kind
 
 
 def prepared_text(graph: FrontendGraph) -> str:

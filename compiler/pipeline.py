@@ -113,7 +113,7 @@ def _script(c: Compilation) -> str:
 
 
 def _loaded_text(c: Compilation) -> str:
-    return debug.onnx_text(c.loaded.proto)
+    return debug.onnx_text(c.loaded)
 
 
 def _prepared_text(c: Compilation) -> str:

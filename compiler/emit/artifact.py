@@ -35,6 +35,16 @@ def emit_artifact(
         ToolchainError: the C compiler or the linker failed.
         SparsecError: the output cannot be written.
     """
+    try:
+        return _emit(program, plan, prepared, model_sha256, options)
+    except OSError as error:
+        where = f"{tempfile.gettempdir()} (TMPDIR chooses another folder)"
+        raise SparsecError(f"cannot write the files of the build in {where}: {error.strerror or error}") from error
+
+
+def _emit(
+    program: Program, plan: MemoryPlan, prepared: PreparedModel, model_sha256: str, options: Options
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="sparsec-") as name:
         folder = Path(name)
         weights = WeightsWriter(folder / "weights.bin")
@@ -112,9 +122,9 @@ def _build(folder: Path, program: Program, options: Options, toolchain: Toolchai
 
 
 def _publish(built: Path, options: Options) -> None:
-    _replace(built, options.output)
     if options.emit != "so":
         _replace(built.parent / "sparsec.h", options.output.with_suffix(".h"))
+    _replace(built, options.output)
 
 
 def _replace(source: Path, destination: Path) -> None:

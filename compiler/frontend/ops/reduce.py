@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import relax, te, tirx
 
+from ..context import scalar
 from ..diagnostics import CannotConvert
 from ..registry import converter
 
@@ -40,7 +41,10 @@ def _extreme(context: Context, largest: bool, x: Any, axes: list[int] | None, ke
     if not dtype.startswith("float"):
         return (relax.op.max if largest else relax.op.min)(x, axes, keepdims=keepdims)
     start = float("-inf") if largest else float("inf")
-    pick = tirx.max if largest else tirx.min
+
+    def pick(a: Any, b: Any) -> Any:
+        return tirx.max(a, b) if largest else tirx.min(a, b)
+
     reducer = te.comm_reducer(pick, lambda t: tirx.const(start, t), name="extreme")
     shape = list(x.ty.shape.values)
     reduced = list(range(len(shape))) if axes is None else axes
@@ -110,7 +114,9 @@ def reduce_log_sum_exp(context: Context, node: Node) -> Any:
     axes = axes_of(context, node)
     if axes == []:
         return x
-    largest = context.emit(relax.op.max(x, axes, keepdims=True))
+    top = context.normalize(_extreme(context, True, x, axes, True))
+    infinite = context.emit(relax.op.isinf(top))  # inf - inf would be NaN
+    largest = context.emit(relax.op.where(infinite, scalar(0.0, dtype), top))
     shifted = context.emit(relax.op.exp(context.normalize(relax.op.subtract(x, largest))))
     total = context.emit(relax.op.sum(shifted, axes, keepdims=True))
     y = context.emit(relax.op.add(context.normalize(relax.op.log(total)), largest))

@@ -1,0 +1,60 @@
+"""Row blocks of a sparse matrix as straight-line code: what the code does, not how an ISA spells it.
+
+A unit is four bytes of weights: one float, or four int8 of consecutive k. The output rows of a matrix are cut into blocks
+that fit the registers. For every k that has a unit in the block, one vector of activations (16 columns) is loaded, then one
+multiply-accumulate is done per unit, its weight broadcast from a stream that is read front to back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+MAX_ROWS = 28
+"""Accumulators: 32 vector registers less four for activations."""
+
+
+@dataclass(frozen=True)
+class RowBlock:
+    """Units in the order of the stream: sorted by k, then by row. `k` and `row` count from 0; `row` inside the block."""
+
+    rows: int
+    k: np.ndarray
+    row: np.ndarray
+
+
+@dataclass(frozen=True)
+class PatternCode:
+    """The code of one layer. Plane k of the activations begins `plane_bytes` * k after the first."""
+
+    kind: str
+    """`f32`: float multiply-add; `u8s8`: four products of u8 by s8, added to an int32."""
+    plane_bytes: int
+    blocks: tuple[RowBlock, ...]
+
+
+def rows_per_block(rows: int) -> int:
+    """A multiple of 4 that spreads the rows evenly."""
+    blocks = -(-rows // MAX_ROWS)
+    return min(MAX_ROWS, -(-rows // blocks // 4) * 4)
+
+
+def row_blocks(occupied: np.ndarray) -> tuple[RowBlock, ...]:
+    """Blocks of a matrix of units: `occupied`[rows, k] says where one is."""
+    height = rows_per_block(len(occupied))
+    blocks = []
+    for first in range(0, len(occupied), height):
+        k, row = np.nonzero(occupied[first : first + height].T)
+        blocks.append(RowBlock(min(height, len(occupied) - first), k.astype(np.int32), row.astype(np.int32)))
+    return tuple(blocks)
+
+
+def stream(units: np.ndarray, blocks: tuple[RowBlock, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(the units of all blocks in order, where each block begins and the last one ends, counted in units)."""
+    parts, starts, first = [], [0], 0
+    for block in blocks:
+        parts.append(units[first + block.row, block.k])
+        starts.append(starts[-1] + len(block.k))
+        first += block.rows
+    return np.ascontiguousarray(np.concatenate(parts)), np.asarray(starts, np.int64)

@@ -1,0 +1,129 @@
+"""AVX-512 code of row blocks, encoded with numpy: a layer of a million instructions takes milliseconds.
+
+A block is a function `void block(const void *x, const void *w, void *out)` (System V): x in rdi is the first plane at the
+tile's column, w in rsi the block's stream plus 512 bytes, out in rdx room for rows * 64 bytes. It keeps no stack and calls
+nothing. tests/emit compares the bytes with those of an assembler.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ....codegen_templates.pattern import MAX_ROWS, PatternCode, RowBlock
+
+STREAM_BIAS = 512
+"""How far w points into the stream: displacements of one byte, scaled by 4, reach 512 bytes to both sides."""
+_BUMP_UNITS = 256
+_MAC_OPCODE = {"f32": 0xB8, "u8s8": 0x50}  # vfmadd231ps, vpdpbusd
+_ENDBR64 = bytes.fromhex("f30f1efa")
+_RETURN = bytes.fromhex("c5f877c3")  # vzeroupper; ret
+_ALIGNMENT = 64
+
+
+def encode(code: PatternCode) -> bytes:
+    """A table of uint32 offsets, one per block and one for the end, then the blocks, each on a cache line of its own."""
+    blocks = [encode_block(code, block) for block in code.blocks]
+    at = -(-4 * (len(blocks) + 1) // _ALIGNMENT) * _ALIGNMENT
+    offsets = []
+    padded = []
+    for block in blocks:
+        offsets.append(at)
+        padded.append(block + b"\xcc" * (-len(block) % _ALIGNMENT))
+        at += len(padded[-1])
+    table = np.asarray([*offsets, at], "<u4").tobytes()
+    return table + bytes(offsets[0] - len(table) if offsets else 0) + b"".join(padded)
+
+
+def encode_block(code: PatternCode, block: RowBlock) -> bytes:
+    """One block's function."""
+    zero = b"".join(_clear(r) for r in range(block.rows))
+    store = b"".join(_store(r) for r in range(block.rows))
+    return _ENDBR64 + zero + _body(code, block) + store + _RETURN
+
+
+def _body(code: PatternCode, block: RowBlock) -> bytes:
+    count = len(block.k)
+    if not count:
+        return b""
+    index = np.arange(count)
+    first = np.r_[True, block.k[1:] != block.k[:-1]]
+    x = MAX_ROWS + (np.cumsum(first) - 1) % (32 - MAX_ROWS)
+    bump = (index % _BUMP_UNITS == 0) & (index > 0)
+    lengths = 7 + 10 * first + 7 * bump
+    ends = np.cumsum(lengths)
+    out = np.empty(int(ends[-1]), np.uint8)
+    _place(out, ends - 7, _macs(code.kind, block.row, x, index))
+    _place(out, (ends - 17)[first], _loads(x[first], block.k[first].astype(np.int64) * code.plane_bytes))
+    begins = (ends - lengths)[bump]
+    _place(out, begins, np.tile(np.frombuffer(bytes.fromhex("4881c600040000"), np.uint8), (len(begins), 1)))
+    return out.tobytes()
+
+
+def _place(out: np.ndarray, begins: np.ndarray, rows: np.ndarray) -> None:
+    out[begins[:, None] + np.arange(rows.shape[1])] = rows
+
+
+def _macs(kind: str, row: np.ndarray, x: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """EVEX.512.66.0F38.W0 op /r: zmm_row += zmm_x * dword [rsi + disp8 * 4]{1to16}."""
+    out = np.empty((len(row), 7), np.uint8)
+    out[:, 0] = 0x62
+    out[:, 1] = _inverted(row, 3) << 7 | 0x60 | _inverted(row, 4) << 4 | 2
+    out[:, 2] = (~x & 15) << 3 | 0x05
+    out[:, 3] = 0x50 | _inverted(x, 4) << 3
+    out[:, 4] = _MAC_OPCODE[kind]
+    out[:, 5] = 0x46 | (row & 7) << 3
+    out[:, 6] = ((index % _BUMP_UNITS) - STREAM_BIAS // 4).astype(np.int8).view(np.uint8)
+    return out
+
+
+def _loads(x: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+    """EVEX.512.0F.W0 10 /r: vmovups zmm_x, [rdi + disp32]."""
+    out = np.empty((len(x), 10), np.uint8)
+    out[:, 0] = 0x62
+    out[:, 1] = _inverted(x, 3) << 7 | 0x60 | _inverted(x, 4) << 4 | 1
+    out[:, 2:5] = (0x7C, 0x48, 0x10)
+    out[:, 5] = 0x87 | (x & 7) << 3
+    if len(displacement) and int(displacement.max()) >= 1 << 31:
+        raise ValueError("the activations of a layer exceed 2 GiB")
+    out[:, 6:] = displacement.astype("<i4").view(np.uint8).reshape(-1, 4)
+    return out
+
+
+def _clear(r: int) -> bytes:
+    """vpxord zmm_r, zmm_r, zmm_r."""
+    high, middle = _bit(r, 4), _bit(r, 3)
+    p0 = middle << 7 | high << 6 | middle << 5 | high << 4 | 1
+    return bytes([0x62, p0, (~r & 15) << 3 | 0x05, 0x40 | high << 3, 0xEF, 0xC0 | (r & 7) << 3 | r & 7])
+
+
+def _store(r: int) -> bytes:
+    """vmovups [rdx + r * 64], zmm_r."""
+    p0 = _bit(r, 3) << 7 | 0x60 | _bit(r, 4) << 4 | 1
+    return bytes([0x62, p0, 0x7C, 0x48, 0x11, 0x42 | (r & 7) << 3, r])
+
+
+def _bit(value: int, bit: int) -> int:
+    """A register number's bit, inverted as EVEX has it."""
+    return ~value >> bit & 1
+
+
+def _inverted(values: np.ndarray, bit: int) -> np.ndarray:
+    return (~values >> bit & 1).astype(np.uint8)
+
+
+def assembler(code: PatternCode, block: RowBlock) -> str:
+    """The same function as text (GNU as, Intel syntax): the reference that tests compare with."""
+    mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
+    lines = ["endbr64", *(f"vpxord zmm{r}, zmm{r}, zmm{r}" for r in range(block.rows))]
+    loaded, last, x = -1, -1, 0
+    for i, (k, row) in enumerate(zip(block.k.tolist(), block.row.tolist(), strict=True)):
+        if i % _BUMP_UNITS == 0 and i:
+            lines.append("add rsi, 1024")
+        if k != last:
+            loaded += 1
+            last, x = k, MAX_ROWS + loaded % (32 - MAX_ROWS)
+            lines.append(f"{{disp32}} vmovups zmm{x}, [rdi + {k * code.plane_bytes}]")
+        offset = 4 * (i % _BUMP_UNITS) - STREAM_BIAS
+        lines.append(f"{{disp8}} {mnemonic} zmm{row}, zmm{x}, dword ptr [rsi + {offset}]{{1to16}}")
+    lines += [*(f"{{disp8}} vmovups [rdx + {64 * r}], zmm{r}" for r in range(block.rows)), "vzeroupper", "ret"]
+    return "\n".join(lines) + "\n"

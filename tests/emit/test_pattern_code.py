@@ -1,0 +1,53 @@
+"""The byte encoder of pattern code against an assembler."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sparsec.codegen_templates.pattern import PatternCode, row_blocks, rows_per_block
+from sparsec.compiler.emit.code.x86 import assembler, encode, encode_block
+
+
+def assembled(text: str, folder) -> bytes:
+    """The .text section that clang makes of it."""
+    (folder / "block.s").write_text(f".intel_syntax noprefix\n.text\n{text}")
+    zig = [sys.executable, "-m", "ziglang"]
+    flags = ["-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64_v4+avx512vnni"]
+    subprocess.run([*zig, "cc", *flags, "-c", "block.s", "-o", "block.o"], cwd=folder, check=True)
+    from elftools.elf.elffile import ELFFile
+
+    with (folder / "block.o").open("rb") as file:
+        return ELFFile(file).get_section_by_name(".text").data()
+
+
+@pytest.mark.parametrize("kind", ["f32", "u8s8"])
+@pytest.mark.parametrize(("rows", "depth", "density"), [(28, 40, 0.5), (3, 7, 0.9), (17, 300, 0.2), (28, 64, 1.0)])
+def test_bytes_are_the_assembler_s(kind, rows, depth, density, tmp_path):
+    occupied = np.random.default_rng(rows).random((rows, depth)) < density
+    code = PatternCode(kind, 9 * 64, row_blocks(occupied))
+    for block in code.blocks:
+        assert encode_block(code, block) == assembled(assembler(code, block), tmp_path)
+
+
+def test_an_empty_block_only_clears_and_stores(tmp_path):
+    code = PatternCode("f32", 64, row_blocks(np.zeros((5, 8), bool)))
+    assert encode_block(code, code.blocks[0]) == assembled(assembler(code, code.blocks[0]), tmp_path)
+
+
+def test_the_table_leads_to_every_block():
+    code = PatternCode("f32", 64, row_blocks(np.eye(100, dtype=bool)))
+    data = encode(code)
+    table = np.frombuffer(data[: 4 * (len(code.blocks) + 1)], "<u4")
+    assert table[-1] == len(data)
+    for begin, block in zip(table, code.blocks, strict=False):
+        assert data[begin:].startswith(encode_block(code, block))
+        assert begin % 64 == 0
+
+
+@pytest.mark.parametrize(("rows", "height"), [(1, 4), (28, 28), (29, 16), (64, 24), (768, 28), (3072, 28)])
+def test_rows_per_block(rows, height):
+    assert rows_per_block(rows) == height

@@ -28,6 +28,10 @@ GUARD = 256
 """Bytes after every array that no kernel may write."""
 
 
+class StepError(Exception):
+    """A kernel returned a status other than 0."""
+
+
 def lowered(
     build: Callable[..., Any],
     inputs: Mapping[str, tuple[tuple[Any, ...], str]],
@@ -119,7 +123,9 @@ def run(
         arguments += [ctypes.c_int64(evaluate(s, values)) for s in step.scalars]
         for begin, end in reversed(list(pairwise(edges))):
             if begin < end:
-                assert library[step.symbol](*arguments, ctypes.c_int64(begin), ctypes.c_int64(end)) == 0
+                status = library[step.symbol](*arguments, ctypes.c_int64(begin), ctypes.c_int64(end))
+                if status:
+                    raise StepError(f"{step.symbol} returned {status}")
         for array, copy in zip(held, before, strict=False):
             assert array.tobytes() == copy.tobytes(), f"{step.symbol} writes an operand that it declares as read"
     for whole, end in guarded:

@@ -35,6 +35,7 @@ SPARSEC_MINMAX(uint32_t, uint32)
 SPARSEC_MINMAX(int64_t, int64)
 SPARSEC_MINMAX(uint64_t, uint64)
 SPARSEC_MINMAX(uint8_t, bool)
+SPARSEC_MINMAX(_Float16, float16)
 #undef SPARSEC_MINMAX
 
 /* Floor division and its remainder, for operands that may be negative. */
@@ -47,14 +48,18 @@ SPARSEC_INLINE int64_t sparsec_floormod(int64_t a, int64_t b) { return a % b + (
         memcpy(&y, &x, sizeof y);                            \
         return y;                                            \
     }
-SPARSEC_BITS(float, float32, int32_t, int32)
-SPARSEC_BITS(float, float32, uint32_t, uint32)
-SPARSEC_BITS(int32_t, int32, float, float32)
-SPARSEC_BITS(uint32_t, uint32, float, float32)
-SPARSEC_BITS(double, float64, int64_t, int64)
-SPARSEC_BITS(int64_t, int64, double, float64)
-SPARSEC_BITS(double, float64, uint64_t, uint64)
-SPARSEC_BITS(uint64_t, uint64, double, float64)
+#define SPARSEC_BITS_BOTH(A, a, B, b) SPARSEC_BITS(A, a, B, b) SPARSEC_BITS(B, b, A, a)
+SPARSEC_BITS_BOTH(int8_t, int8, uint8_t, uint8)
+SPARSEC_BITS_BOTH(int16_t, int16, uint16_t, uint16)
+SPARSEC_BITS_BOTH(int32_t, int32, uint32_t, uint32)
+SPARSEC_BITS_BOTH(int64_t, int64, uint64_t, uint64)
+SPARSEC_BITS_BOTH(_Float16, float16, int16_t, int16)
+SPARSEC_BITS_BOTH(_Float16, float16, uint16_t, uint16)
+SPARSEC_BITS_BOTH(float, float32, int32_t, int32)
+SPARSEC_BITS_BOTH(float, float32, uint32_t, uint32)
+SPARSEC_BITS_BOTH(double, float64, int64_t, int64)
+SPARSEC_BITS_BOTH(double, float64, uint64_t, uint64)
+#undef SPARSEC_BITS_BOTH
 #undef SPARSEC_BITS
 
 #pragma clang fp contract(fast)
@@ -181,5 +186,48 @@ SPARSEC_INLINE uint8_t sparsec_isinf_float32(float x) { return __builtin_fabsf(x
 SPARSEC_INLINE uint8_t sparsec_isinf_float64(double x) { return __builtin_fabs(x) == __builtin_inf(); }
 SPARSEC_INLINE int32_t sparsec_fabs_int32(int32_t x) { return x < 0 ? -x : x; }
 SPARSEC_INLINE int64_t sparsec_fabs_int64(int64_t x) { return x < 0 ? -x : x; }
+
+/* Half precision is computed in single. */
+#define SPARSEC_HALF(name) \
+    SPARSEC_INLINE _Float16 sparsec_##name##_float16(_Float16 x) { return (_Float16)sparsec_##name##_float32((float)x); }
+SPARSEC_HALF(sqrt)
+SPARSEC_HALF(floor)
+SPARSEC_HALF(ceil)
+SPARSEC_HALF(trunc)
+SPARSEC_HALF(nearbyint)
+SPARSEC_HALF(fabs)
+SPARSEC_HALF(log)
+SPARSEC_HALF(log2)
+SPARSEC_HALF(log10)
+SPARSEC_HALF(log1p)
+SPARSEC_HALF(exp)
+SPARSEC_HALF(exp2)
+SPARSEC_HALF(sin)
+SPARSEC_HALF(cos)
+SPARSEC_HALF(tan)
+SPARSEC_HALF(asin)
+SPARSEC_HALF(acos)
+SPARSEC_HALF(atan)
+SPARSEC_HALF(sinh)
+SPARSEC_HALF(cosh)
+SPARSEC_HALF(tanh)
+SPARSEC_HALF(asinh)
+SPARSEC_HALF(acosh)
+SPARSEC_HALF(atanh)
+SPARSEC_HALF(erf)
+SPARSEC_HALF(sigmoid)
+SPARSEC_HALF(rsqrt)
+SPARSEC_HALF(round)
+#undef SPARSEC_HALF
+#define SPARSEC_HALF(name)                                                 \
+    SPARSEC_INLINE _Float16 sparsec_##name##_float16(_Float16 x, _Float16 y) { \
+        return (_Float16)sparsec_##name##_float32((float)x, (float)y);     \
+    }
+SPARSEC_HALF(pow)
+SPARSEC_HALF(fmod)
+SPARSEC_HALF(atan2)
+#undef SPARSEC_HALF
+SPARSEC_INLINE uint8_t sparsec_isnan_float16(_Float16 x) { return x != x; }
+SPARSEC_INLINE uint8_t sparsec_isinf_float16(_Float16 x) { return sparsec_isinf_float32((float)x); }
 
 #endif

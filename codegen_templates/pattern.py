@@ -1,8 +1,8 @@
 """Row blocks of a sparse matrix as straight-line code: what the code does, not how an ISA spells it.
 
-A unit is four bytes of weights: one float, or four int8 of consecutive k. The output rows of a matrix are cut into blocks
-that fit the registers. For every k that has a unit in the block, one vector of activations (16 columns) is loaded, then one
-multiply-accumulate is done per unit, its weight broadcast from a stream that is read front to back.
+A unit is four bytes of weights: one float, or four int8 of consecutive k. The output rows of a matrix are cut into
+blocks that fit the registers. For every k that has a unit in the block, one vector of activations (16 columns) is
+loaded, then one multiply-accumulate is done per unit, its weight broadcast from a stream that is read front to back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_ROWS = 28
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Units in the order of the stream: sorted by k, then by row. `k` and `row` count from 0; `row` inside the block."""
+    """Units in the order of the stream: sorted by k, then by row; `row` counts inside the block."""
 
     rows: int
     k: np.ndarray

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .pattern import PatternCode
+
 Size: TypeAlias = Any
 
 
@@ -41,8 +43,15 @@ class Temp:
     shape: tuple[Size, ...]
 
 
+@dataclass(frozen=True)
+class Code:
+    """Code made for one layer; the pointer is to its table of offsets."""
+
+    pattern: PatternCode
+
+
 OUT = Output()
-Pointer: TypeAlias = Operand | Output | Packed | Temp
+Pointer: TypeAlias = Operand | Output | Packed | Temp | Code
 
 
 @dataclass(frozen=True)

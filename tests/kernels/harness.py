@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import mmap
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sparsec.codegen_templates.use import KernelUse, Operand, Packed, Temp
+from sparsec.codegen_templates.use import Code, KernelUse, Operand, Packed, Temp
+from sparsec.compiler.emit.code.x86 import encode
 from sparsec.compiler.emit.toolchain import Toolchain
 from sparsec.compiler.target import TARGETS, host_features
 from sparsec.runtime_stub.cpu import host_machine
@@ -57,6 +59,15 @@ def _library(target_name: str, texts: tuple[tuple[str, str], ...]) -> ctypes.CDL
     return ctypes.CDLL(str(folder / "kernels.so"))
 
 
+class Executable:
+    """Pattern code in memory that may be executed."""
+
+    def __init__(self, code: bytes) -> None:
+        self.memory = mmap.mmap(-1, len(code), prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        self.memory.write(code)
+        self.array = np.frombuffer(self.memory, np.uint8)
+
+
 class Guarded:
     """An array with bytes of a known value on both sides."""
 
@@ -90,8 +101,13 @@ def run_uses(
     out = Guarded(shape, dtype)
     temps: dict[str, Guarded] = {}
     packed: dict[int, Guarded] = {}
+    codes: dict[int, Executable] = {}
 
-    def place(pointer) -> Guarded:
+    def place(pointer):
+        if isinstance(pointer, Code):
+            if id(pointer.pattern) not in codes:
+                codes[id(pointer.pattern)] = Executable(encode(pointer.pattern))
+            return codes[id(pointer.pattern)]
         if isinstance(pointer, Operand):
             return given[pointer.index]
         if isinstance(pointer, Packed):

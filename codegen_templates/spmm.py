@@ -1,0 +1,116 @@
+"""Products with a sparse constant matrix whose pattern is compiled into code (see pattern.py)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from .catalogue import find, source
+from .epilogue import EpilogueOp, EpilogueText, epilogue_text
+from .pattern import PatternCode, row_blocks, rows_per_block, stream
+from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, ceil_div
+
+_RUN_BYTES = 640 << 10
+"""Of planes that should stay in the L2 cache while the blocks of rows pass by."""
+_TILE = 16
+_FULL_TENSOR = ("add", "mul")
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Of an integer layer: f = (Σ x·w + start[m]) · scale[m], x unsigned."""
+
+    start: np.ndarray
+    scale: np.ndarray
+
+
+def stride_for(columns: int) -> int:
+    """Columns between two planes: an odd number of cache lines, so that planes do not fall on the same cache sets."""
+    lines = -(-columns // _TILE)
+    return (lines + 1 - lines % 2) * _TILE
+
+
+def plan_planes(isa: str, columns: Size, depth: int, stride: int, *, quantized: bool, signed: bool) -> list[KernelUse]:
+    """Rows [columns, depth] to planes [depth, stride]; u8 in groups of four, or float."""
+    row = find("planes", isa)
+    name = "planes" + ("_u8" if quantized else "_f32") + ("_signed" if signed else "")
+    symbol = f"sparsec_k_{name}"
+    unit = source(row.template, name, symbol=symbol, quantized=quantized, flip=signed)
+    words = depth // 4 if quantized else depth
+    scalars = (columns, words, stride)
+    return [
+        KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), scalars, ceil_div(columns, _TILE), "rows to planes")
+    ]
+
+
+def plan_spmm(
+    isa: str,
+    columns: Size,
+    stride: int,
+    weights: np.ndarray,
+    epilogue: tuple[EpilogueOp, ...],
+    quantization: Quantization | None,
+    reason: str,
+) -> list[KernelUse]:
+    """`weights`[M, K] (float32, or int8 with K a multiple of 4) times planes -> float32 [columns, M].
+
+    Epilogue operands are the layer's operands from index 2.
+    """
+    kind = "f32" if quantization is None else "u8s8"
+    row = find(f"spmm_{kind}", isa)
+    M = len(weights)
+    units = units_of(weights)
+    blocks = row_blocks(units != 0)
+    values, starts = stream(units, blocks)
+    code = PatternCode(kind, stride * 4, blocks)
+    head, tail = _split(epilogue)
+    rows = rows_per_block(M)
+    name = f"{row.name}_r{rows}_{head.suffix}_{tail.suffix}".rstrip("_")
+    symbol = f"sparsec_k_{name}"
+    unit = source(
+        row.template, name, symbol=symbol, rows=rows, quantized=quantization is not None, head=head, tail=tail
+    )  # fmt: skip
+    constants: tuple[Pointer, ...] = (Packed(values), Packed(starts), Code(code))
+    if quantization is not None:
+        constants += (Packed(quantization.start), Packed(quantization.scale))
+    extra = tuple(Operand(2 + i) for i in range(len(head.parameters) + len(tail.parameters)))
+    per_column = units.shape[1] * 4
+    run = max(_TILE, _RUN_BYTES // per_column // _TILE * _TILE)
+    extent = ceil_div(columns, run) * len(blocks)
+    macs = columns * int(np.count_nonzero(weights))
+    return [
+        KernelUse(
+            row.name, symbol, (unit,), (Operand(0), *constants, *extra, OUT), (M, columns, run), extent, reason, macs
+        )
+    ]
+
+
+def units_of(weights: np.ndarray) -> np.ndarray:
+    """[M, K] -> int32 [M, units along k], bit patterns."""
+    contiguous = np.ascontiguousarray(weights)
+    if weights.dtype == np.float32:
+        contiguous = contiguous + np.float32(0)  # no negative zeros: their bits are not zero
+    return contiguous.view(np.int32)
+
+
+def _split(epilogue: tuple[EpilogueOp, ...]) -> tuple[EpilogueText, EpilogueText]:
+    """What needs the row alone, and the rest from the first op on that reads a whole tensor."""
+    at = next((i for i, op in enumerate(epilogue) if op.kind in _FULL_TENSOR), len(epilogue))
+    head, tail = epilogue_text(epilogue[:at]), epilogue_text(epilogue[at:])
+    renamed = tuple(f"t_{name}" for name in tail.parameters)
+    text = tail.text
+    for old, new in zip(tail.parameters, renamed, strict=True):
+        text = text.replace(old, new)
+    return head, EpilogueText(renamed, text, f"then_{tail.suffix}" if tail.suffix else "")
+
+
+def code_name(code: PatternCode) -> str:
+    """Digest of everything that the code depends on."""
+    digest = hashlib.sha256(f"{code.kind} {code.plane_bytes}".encode())
+    for block in code.blocks:
+        digest.update(f"{block.rows} {len(block.k)} ".encode())
+        digest.update(block.k.tobytes())
+        digest.update(block.row.tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,47 @@
+/* Transposes of 16x16 squares of 32-bit elements. */
+#ifndef SPARSEC_TRANSPOSE_H
+#define SPARSEC_TRANSPOSE_H
+
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+
+/* to[c * to_row + r] = from[r * from_row + c] for r, c < 16; rows count elements. */
+static inline __attribute__((always_inline)) void sparsec_transpose16(const void *from, int64_t from_row, void *to,
+                                                                      int64_t to_row) {
+    const int32_t *f = from;
+    int32_t *t = to;
+    __m512i a[16], b[16];
+    for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_si512(f + i * from_row);
+    for (int i = 0; i < 8; ++i) {
+        b[2 * i] = _mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]);
+    }
+    for (int i = 0; i < 4; ++i) {
+        a[4 * i] = _mm512_unpacklo_epi64(b[4 * i], b[4 * i + 2]);
+        a[4 * i + 1] = _mm512_unpackhi_epi64(b[4 * i], b[4 * i + 2]);
+        a[4 * i + 2] = _mm512_unpacklo_epi64(b[4 * i + 1], b[4 * i + 3]);
+        a[4 * i + 3] = _mm512_unpackhi_epi64(b[4 * i + 1], b[4 * i + 3]);
+    }
+    /* a[4 i + j] holds column j + 4 q of rows 4 i .. 4 i + 3 in its 128-bit lane q */
+    for (int j = 0; j < 4; ++j) {
+        const __m512i low01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x44), high01 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xee);
+        const __m512i low23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x44);
+        const __m512i high23 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xee);
+        _mm512_storeu_si512(t + j * to_row, _mm512_shuffle_i32x4(low01, low23, 0x88));
+        _mm512_storeu_si512(t + (j + 4) * to_row, _mm512_shuffle_i32x4(low01, low23, 0xdd));
+        _mm512_storeu_si512(t + (j + 8) * to_row, _mm512_shuffle_i32x4(high01, high23, 0x88));
+        _mm512_storeu_si512(t + (j + 12) * to_row, _mm512_shuffle_i32x4(high01, high23, 0xdd));
+    }
+}
+#else
+static inline void sparsec_transpose16(const void *from, int64_t from_row, void *to, int64_t to_row) {
+    const int32_t *f = from;
+    int32_t *t = to;
+    for (int r = 0; r < 16; ++r)
+        for (int c = 0; c < 16; ++c) t[c * to_row + r] = f[r * from_row + c];
+}
+#endif
+
+#endif

@@ -1,0 +1,117 @@
+"""Pattern-compiled products against numpy: float within rounding, int8 bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import host_targets, run_uses
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reference import apply_epilogue
+
+from sparsec.codegen_templates import spmm
+from sparsec.codegen_templates.epilogue import EpilogueOp
+
+AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
+SWEEP = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+EPILOGUES = (
+    (),
+    (EpilogueOp("bias"), EpilogueOp("gelu_erf")),
+    (EpilogueOp("bias"), EpilogueOp("add"), EpilogueOp("relu")),
+)
+
+
+def pruned(rng, m: int, k: int, density: float, block: int = 1) -> np.ndarray:
+    mask = np.repeat(rng.random((m, -(-k // block))) < density, block, axis=1)[:, :k]
+    return rng.standard_normal((m, k)).astype(np.float32) * mask
+
+
+def to_planes(target, x: np.ndarray, stride: int, quantized: bool, signed: bool = False) -> np.ndarray:
+    n, k = x.shape
+    uses = spmm.plan_planes(target.isa, n, k, stride, quantized=quantized, signed=signed)
+    shape = (k // 4, stride, 4) if quantized else (k, stride)
+    out, status = run_uses(target, uses, [x], shape, "uint8" if quantized else "float32")
+    assert status == 0
+    return out
+
+
+def operands_of(rng, ops, m: int, n: int) -> list[np.ndarray]:
+    shapes = {"bias": (m,), "add": (n, m)}
+    return [rng.standard_normal(shapes[op.kind]).astype(np.float32) for op in ops if op.takes_operand]
+
+
+@AVX512
+@SWEEP
+@given(
+    m=st.integers(1, 70),
+    k=st.integers(1, 90),
+    n=st.integers(1, 60),
+    density=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+    ops=st.sampled_from(EPILOGUES),
+)
+def test_float(target, m, k, n, density, ops):
+    rng = np.random.default_rng([m, k, n])
+    w, x = pruned(rng, m, k, density), rng.standard_normal((n, k)).astype(np.float32)
+    stride = spmm.stride_for(n)
+    planes = to_planes(target, x, stride, quantized=False)
+    np.testing.assert_array_equal(planes[:, :n], x.T)
+    extra = operands_of(rng, ops, m, n)
+    uses = spmm.plan_spmm(target.isa, n, stride, w, ops, None, "")
+    got, _ = run_uses(target, uses, [planes, w, *extra], (n, m))
+    want = apply_epilogue(x.astype(np.float64) @ w.T, ops, extra, 1)
+    assert np.abs(got - want).max() <= 4e-6 * max(np.abs(want).max(), 1)
+
+
+def quantized_reference(x, w, zero, scale):
+    """DESIGN: exact sums, then one rounded multiplication."""
+    acc = (x.astype(np.int64) - zero) @ w.T.astype(np.int64)
+    return acc.astype(np.int32).astype(np.float32) * scale
+
+
+@AVX512
+@SWEEP
+@given(
+    m=st.integers(1, 70),
+    k=st.integers(1, 40),
+    n=st.integers(1, 60),
+    zero=st.sampled_from([0, 7, 128, 255]),
+    density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    extreme=st.booleans(),
+)
+def test_int8_is_exact(target, m, k, n, zero, density, extreme):
+    rng = np.random.default_rng([m, k, n, zero])
+    k *= 4
+    mask = np.repeat(rng.random((m, k // 4)) < density, 4, axis=1)
+    w = (rng.choice([-128, 127], (m, k)) if extreme else rng.integers(-128, 128, (m, k))).astype(np.int8) * mask
+    w = w.astype(np.int8)
+    x = (rng.choice([0, 255], (n, k)) if extreme else rng.integers(0, 256, (n, k))).astype(np.uint8)
+    scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
+    stride = spmm.stride_for(n)
+    planes = to_planes(target, x, stride, quantized=True)
+    start = (-zero * w.astype(np.int64).sum(1)).astype(np.int32)
+    uses = spmm.plan_spmm(target.isa, n, stride, w, (), spmm.Quantization(start, scale), "")
+    got, _ = run_uses(target, uses, [planes, w], (n, m))
+    np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
+
+
+@AVX512
+def test_signed_activations_move_up(target):
+    x = np.random.default_rng(0).integers(-128, 128, (37, 24)).astype(np.int8)
+    planes = to_planes(target, x.view(np.uint8), 48, quantized=True, signed=True)
+    want = (x.astype(np.int16) + 128).astype(np.uint8)
+    np.testing.assert_array_equal(planes.transpose(1, 0, 2).reshape(48, 24)[:37], want)
+
+
+@AVX512
+@pytest.mark.parametrize("n", [700, 33])
+def test_runs_of_columns(target, n):
+    rng = np.random.default_rng(1)
+    w, x = pruned(rng, 60, 900, 0.1), rng.standard_normal((n, 900)).astype(np.float32)
+    stride = spmm.stride_for(n)
+    uses = spmm.plan_spmm(target.isa, n, stride, w, (), None, "")
+    got, _ = run_uses(target, uses, [to_planes(target, x, stride, quantized=False), w], (n, 60), cuts=4)
+    np.testing.assert_allclose(got, x.astype(np.float64) @ w.T, atol=1e-4)
+
+
+def test_a_stride_is_an_odd_number_of_lines():
+    assert [spmm.stride_for(n) for n in (1, 16, 17, 128, 144)] == [16, 16, 48, 144, 144]

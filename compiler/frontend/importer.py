@@ -158,7 +158,10 @@ def infer_by_conversion(graph: Graph, node: Node) -> dict[str, TensorType]:
 def _tensor_type(graph: Graph, expr: Any) -> TensorType:
     ty = expr.ty
     if not isinstance(ty, relax.TensorType) or not isinstance(ty.shape, relax.ShapeExpr):
-        raise CannotConvert("the output's shape depends on the data")
+        reason = "the output's shape depends on the data"
+        if graph.dims:
+            reason += f", or on how {', '.join(graph.dims)} compare: narrow their ranges or fix them (--dim, --shape)"
+        raise CannotConvert(reason)
     return TensorType(str(ty.dtype.dtype), tuple(graph.algebra.size(d) for d in ty.shape.values))
 
 

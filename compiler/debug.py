@@ -14,10 +14,11 @@ from typing import Any
 
 import onnx
 
+from .frontend.diagnostics import describe
 from .frontend.graph import Graph as FrontendGraph
 from .frontend.load import LoadedModel
 from .lower.memory import MemoryPlan, root_of
-from .lower.program import Buffer, Constant, Program, Step
+from .lower.program import Buffer, CodeBlob, Constant, Pointer, Program, Step
 from .lower.sizes import text
 
 
@@ -87,17 +88,22 @@ def _type_text(value: onnx.TypeProto) -> str:
 
 def prepared_text(graph: FrontendGraph) -> str:
     """One node per line, with the types of what it makes."""
-    rows = [f"input {name}: {graph.types[name]}" for name in graph.inputs]
+    rows = [f"input {name}: {describe(graph.types[name].dtype, graph.types[name].shape)}" for name in graph.inputs]
     for node in graph.nodes:
-        made = ", ".join(f"{name}: {graph.types[name].dtype}{graph.types[name].shape}" for name in node.outputs if name)
-        rows.append(f"{made} = {node.op_type}({', '.join(node.inputs)}) {node.attrs or ''}")
+        made = ", ".join(
+            f"{name}: {describe(graph.types[name].dtype, graph.types[name].shape)}" for name in node.outputs if name
+        )
+        attributes = f" {node.attrs}" if node.attrs else ""
+        rows.append(f"{made} = {node.op_type}({', '.join(node.inputs)}){attributes}")
     return "\n".join([*rows, *(f"output {name} = {tensor}" for name, tensor in graph.outputs)]) + "\n"
 
 
 def step_text(step: Step) -> str:
     """One line: kernel, range, operands."""
 
-    def show(pointer: Buffer | Constant) -> str:
+    def show(pointer: Pointer) -> str:
+        if isinstance(pointer, CodeBlob):
+            return f"code {pointer.name}"
         if isinstance(pointer, Constant):
             return f"const{list(pointer.data.shape)}"
         return f"%{pointer.id}:{pointer.dtype}[{','.join(str(text(s)) for s in pointer.shape)}]"

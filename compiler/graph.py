@@ -69,7 +69,11 @@ class Dataflow:
         """The bindings of `main`."""
         main = graph.module["main"]
         bindings = [(b.var, b.value) for block in main.body.blocks for b in block.bindings]
-        return Dataflow(list(main.params), bindings, main.body.body, main.attrs)
+        result = main.body.body
+        # `function` names the result again, here the names go
+        while bindings and bindings[-1][0].same_as(result) and isinstance(bindings[-1][1], relax.Var | tvm.ir.Tuple):
+            result = bindings.pop()[1]
+        return Dataflow(list(main.params), bindings, result, main.attrs)
 
     def function(self) -> relax.Function:
         """The Relax function of these bindings, in one dataflow block; types are inferred anew."""

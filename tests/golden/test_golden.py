@@ -1,0 +1,145 @@
+"""What the compiler writes for two tiny models, stage by stage, to the letter; `make golden` rewrites the files.
+
+A change here is no error by itself: read the difference, and commit it with what caused it. Kernels of the catalogue
+and the runtime's C are left out, their tests run them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import sparsec
+
+FOLDER = Path(__file__).parent
+LEFT_OUT = {"load.txt", "emit.json"}
+"""The first follows from the model alone; the other is the manifest, full of versions."""
+
+
+def constant(name, *shape):
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) / 8 - 1
+    return numpy_helper.from_array(values, name)
+
+
+def scalar(name, value):
+    return numpy_helper.from_array(np.array(value, np.float32), name)
+
+
+def model(name, lines, x_shape, y_shape, weights):
+    """Nodes from lines `out = Op(inputs) attributes`, which is ONNX's own text form."""
+    nodes = onnx.parser.parse_graph(f"g (float[1] x) => (float[1] y) {{ {lines} }}").node
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, x_shape)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, y_shape)
+    graph = helper.make_graph(nodes, name, [x], [y], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def encoder():
+    """Layer norm and GELU spelled out, a linear layer, a residual, SiLU, softmax; a dynamic batch."""
+    lines = """
+        mean = ReduceMean <axes = [-1]> (x)
+        centred = Sub (x, mean)
+        square = Pow (centred, two)
+        variance = ReduceMean <axes = [-1]> (square)
+        safe = Add (variance, tiny)
+        root = Sqrt (safe)
+        normed = Div (centred, root)
+        scaled = Mul (normed, gamma)
+        shifted = Add (scaled, beta)
+        product = MatMul (shifted, w)
+        biased = Add (product, b)
+        inner = Div (biased, root2)
+        erf = Erf (inner)
+        onemore = Add (erf, one)
+        gated = Mul (biased, onemore)
+        gelu = Mul (gated, half)
+        residual = Add (gelu, x)
+        sigmoid = Sigmoid (residual)
+        silu = Mul (residual, sigmoid)
+        y = Softmax <axis = -1> (silu)
+    """
+    scalars = {"two": 2.0, "tiny": 1e-5, "root2": 2**0.5, "one": 1.0, "half": 0.5}
+    weights = [constant("gamma", 8), constant("beta", 8), constant("w", 8, 8), constant("b", 8)]
+    weights += [scalar(name, value) for name, value in scalars.items()]
+    return model("encoder", lines, ["batch", 3, 8], ["batch", 3, 8], weights), {"dims": {"batch": (1, 4)}}
+
+
+def pixels():
+    """Shape arithmetic, convolution and pooling; a reduction, data movement and SiLU through TIR."""
+    lines = """
+        conv = Conv <pads = [1, 1, 1, 1]> (x, w, b)
+        relu = Relu (conv)
+        pool = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (relu)
+        shape = Shape <start = 0, end = 2> (pool)
+        rest = Constant <value_ints = [-1]> ()
+        target = Concat <axis = 0> (shape, rest)
+        flat = Reshape (pool, target)
+        turned = Transpose <perm = [0, 2, 1]> (flat)
+        largest = ReduceMax <axes = [-1], keepdims = 1> (turned)
+        shifted = Sub (turned, largest)
+        exponent = Exp (shifted)
+        sigmoid = Sigmoid (exponent)
+        silu = Mul (exponent, sigmoid)
+        y = Slice (silu, starts, ends, axes)
+    """
+    bounds = {"starts": 1, "ends": 9, "axes": 1}
+    weights = [constant("w", 4, 2, 3, 3), constant("b", 4)]
+    weights += [numpy_helper.from_array(np.array([value]), name) for name, value in bounds.items()]
+    return model("pixels", lines, [1, 2, 8, 8], [1, 8, 4], weights), {}
+
+
+MODELS = {"encoder": encoder, "pixels": pixels}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def written(request, tmp_path_factory):
+    """(Golden folder, what was written: file name -> text) of one model."""
+    folder = tmp_path_factory.mktemp(request.param)
+    source, bounds = MODELS[request.param]()
+    sparsec.build(source, target="avx2", output=folder / "c", emit="c", dump_ir=folder / "ir", **bounds)
+    files = [folder / "c" / "model.c", *(folder / "c").glob("k_tir_*.c"), *(folder / "ir").iterdir()]
+    named = {golden_name(path.name): path for path in sorted(files)}
+    texts = {name: stable(path.read_text(encoding="utf-8")) for name, path in named.items() if name not in LEFT_OUT}
+    return FOLDER / request.param, texts
+
+
+def golden_name(name):
+    """Without the stage's number; what is no Python or C of ours is text to the linters."""
+    return re.sub(r"\.py$", ".py.txt", re.sub(r"^\d+_", "", name))
+
+
+def stable(text):
+    """Without what changes at every release."""
+    text = re.sub(r"Made by sparsec \S+ for", "Made by sparsec for", text)
+    return re.sub(r"[0-9a-f]{64}", "<sha256>", text)
+
+
+def test_golden(written, request):
+    folder, texts = written
+    if request.config.getoption("--update-golden"):
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            path.unlink()
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    assert sorted(texts) == sorted(path.name for path in folder.iterdir())
+    changed = {name for name, text in texts.items() if text != (folder / name).read_text(encoding="utf-8")}
+    for name in sorted(changed):
+        assert texts[name] == (folder / name).read_text(encoding="utf-8"), f"{name}; `make golden` accepts it"
+
+
+def test_every_pass_changes_one_of_the_models():
+    """So that the files show each pass before and after."""
+    from sparsec.compiler.pipeline import STAGES
+
+    names = [stage.name for stage in STAGES]
+    names = [f"{name}.py.txt" for name in names[names.index("import") : names.index("lower")]]
+    for before, after in itertools.pairwise(names):
+        texts = [[(FOLDER / m / n).read_text(encoding="utf-8") for n in (before, after)] for m in MODELS]
+        assert any(one != two for one, two in texts), f"{after} equals {before} in every model"

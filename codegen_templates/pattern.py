@@ -7,6 +7,7 @@ loaded, then one multiply-accumulate is done per unit, its weight broadcast from
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,17 @@ class PatternCode:
     """`f32`: float multiply-add; `u8s8`: four products of u8 by s8, added to an int32."""
     plane_bytes: int
     blocks: tuple[RowBlock, ...]
+    dense_depth: int = 0
+    """Not 0: every block has a unit in each of so many k, and its code is a loop."""
+
+    def digest(self) -> str:
+        """Of everything that the code depends on."""
+        digest = hashlib.sha256(f"{self.kind} {self.plane_bytes} {self.dense_depth}".encode())
+        for block in self.blocks:
+            digest.update(f"{block.rows} {len(block.k)} ".encode())
+            digest.update(block.k.tobytes())
+            digest.update(block.row.tobytes())
+        return digest.hexdigest()[:16]
 
 
 def rows_per_block(rows: int) -> int:
@@ -48,6 +60,23 @@ def row_blocks(occupied: np.ndarray) -> tuple[RowBlock, ...]:
         k, row = np.nonzero(occupied[first : first + height].T)
         blocks.append(RowBlock(min(height, len(occupied) - first), k.astype(np.int32), row.astype(np.int32)))
     return tuple(blocks)
+
+
+def dense_blocks(rows: int) -> tuple[RowBlock, ...]:
+    """Blocks of a matrix that is stored whole."""
+    none = np.zeros(0, np.int32)
+    height = rows_per_block(rows)
+    return tuple(RowBlock(min(height, rows - first), none, none) for first in range(0, rows, height))
+
+
+def dense_stream(units: np.ndarray, blocks: tuple[RowBlock, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """As `stream`, with every unit."""
+    parts, starts, first = [], [0], 0
+    for block in blocks:
+        parts.append(units[first : first + block.rows].T.reshape(-1))
+        starts.append(starts[-1] + parts[-1].size)
+        first += block.rows
+    return np.ascontiguousarray(np.concatenate(parts)), np.asarray(starts, np.int64)
 
 
 def stream(units: np.ndarray, blocks: tuple[RowBlock, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from .catalogue import find, source
 from .epilogue import EpilogueOp, EpilogueText, epilogue_text
-from .pattern import PatternCode, row_blocks, rows_per_block, stream
+from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
 from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, ceil_div
 
 _RUN_BYTES = 640 << 10
@@ -53,24 +52,31 @@ def plan_spmm(
     epilogue: tuple[EpilogueOp, ...],
     quantization: Quantization | None,
     reason: str,
+    dense: bool = False,
 ) -> list[KernelUse]:
     """`weights`[M, K] (float32, or int8 with K a multiple of 4) times planes -> float32 [columns, M].
 
-    Epilogue operands are the layer's operands from index 2.
+    Epilogue operands are the layer's operands from index 2. `dense` takes every weight, by a loop instead of
+    straight-line code.
     """
     kind = "f32" if quantization is None else "u8s8"
-    row = find(f"spmm_{kind}", isa)
+    row = find(f"{'dense' if dense else 'spmm'}_{kind}", isa)
     M = len(weights)
     units = units_of(weights)
-    blocks = row_blocks(units != 0)
-    values, starts = stream(units, blocks)
-    code = PatternCode(kind, stride * 4, blocks)
+    if dense:
+        blocks = dense_blocks(M)
+        values, starts = dense_stream(units, blocks)
+    else:
+        blocks = row_blocks(units != 0)
+        values, starts = stream(units, blocks)
+    code = PatternCode(kind, stride * 4, blocks, units.shape[1] if dense else 0)
     head, tail = _split(epilogue)
     rows = rows_per_block(M)
     name = f"{row.name}_r{rows}_{head.suffix}_{tail.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
     unit = source(
-        row.template, name, symbol=symbol, rows=rows, quantized=quantization is not None, head=head, tail=tail
+        row.template, name, symbol=symbol, rows=rows, quantized=quantization is not None, head=head, tail=tail,
+        tail_rows=_tail_rows(epilogue, tail),
     )  # fmt: skip
     constants: tuple[Pointer, ...] = (Packed(values), Packed(starts), Code(code))
     if quantization is not None:
@@ -79,7 +85,7 @@ def plan_spmm(
     per_column = units.shape[1] * 4
     run = max(_TILE, _RUN_BYTES // per_column // _TILE * _TILE)
     extent = ceil_div(columns, run) * len(blocks)
-    macs = columns * int(np.count_nonzero(weights))
+    macs = columns * (weights.size if dense else int(np.count_nonzero(weights)))
     return [
         KernelUse(
             row.name, symbol, (unit,), (Operand(0), *constants, *extra, OUT), (M, columns, run), extent, reason, macs
@@ -95,6 +101,13 @@ def units_of(weights: np.ndarray) -> np.ndarray:
     return contiguous.view(np.int32)
 
 
+def _tail_rows(epilogue: tuple[EpilogueOp, ...], tail: EpilogueText) -> list[tuple[str, str]]:
+    """Each tensor of the tail, and where its part for a row of the output begins."""
+    ops = [op for op in epilogue if op.takes_operand][-len(tail.parameters) or len(epilogue) :]
+    bases = ["row" if op.kind in _FULL_TENSOR else "first" for op in ops]
+    return list(zip(tail.parameters, bases, strict=True))
+
+
 def _split(epilogue: tuple[EpilogueOp, ...]) -> tuple[EpilogueText, EpilogueText]:
     """What needs the row alone, and the rest from the first op on that reads a whole tensor."""
     at = next((i for i, op in enumerate(epilogue) if op.kind in _FULL_TENSOR), len(epilogue))
@@ -104,13 +117,3 @@ def _split(epilogue: tuple[EpilogueOp, ...]) -> tuple[EpilogueText, EpilogueText
     for old, new in zip(tail.parameters, renamed, strict=True):
         text = text.replace(old, new)
     return head, EpilogueText(renamed, text, f"then_{tail.suffix}" if tail.suffix else "")
-
-
-def code_name(code: PatternCode) -> str:
-    """Digest of everything that the code depends on."""
-    digest = hashlib.sha256(f"{code.kind} {code.plane_bytes}".encode())
-    for block in code.blocks:
-        digest.update(f"{block.rows} {len(block.k)} ".encode())
-        digest.update(block.k.tobytes())
-        digest.update(block.row.tobytes())
-    return digest.hexdigest()[:16]

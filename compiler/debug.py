@@ -18,7 +18,7 @@ from .frontend.diagnostics import describe
 from .frontend.graph import Graph as FrontendGraph
 from .frontend.load import LoadedModel
 from .lower.memory import MemoryPlan, root_of
-from .lower.program import Buffer, Constant, Program, Step
+from .lower.program import Buffer, CodeBlob, Constant, Pointer, Program, Step
 from .lower.sizes import text
 
 
@@ -101,7 +101,9 @@ def prepared_text(graph: FrontendGraph) -> str:
 def step_text(step: Step) -> str:
     """One line: kernel, range, operands."""
 
-    def show(pointer: Buffer | Constant) -> str:
+    def show(pointer: Pointer) -> str:
+        if isinstance(pointer, CodeBlob):
+            return f"code {pointer.name}"
         if isinstance(pointer, Constant):
             return f"const{list(pointer.data.shape)}"
         return f"%{pointer.id}:{pointer.dtype}[{','.join(str(text(s)) for s in pointer.shape)}]"

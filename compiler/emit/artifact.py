@@ -14,6 +14,7 @@ from ...runtime_stub.names import with_prefix
 from ..frontend.prepare import PreparedModel
 from ..lower.memory import MemoryPlan
 from ..lower.program import Program
+from .code.blob import code_blobs, write_code
 from .driver import DriverWriter
 from .manifest import make_manifest, to_json
 from .toolchain import Toolchain, Unit, exports_map
@@ -93,6 +94,9 @@ def _write_sources(
         "model.c": driver.text(manifest["sparsec"], model_sha256),
         **{f"k_{source.name}.c": source.text for source in program.sources},
     }
+    blobs = code_blobs(program)
+    if blobs:
+        texts["code.S"] = write_code(folder, blobs)
     for package in ("sparsec.runtime_stub", "sparsec.codegen_templates"):
         for file in resources.files(package).iterdir():
             if file.name.endswith((".c", ".h")):
@@ -104,7 +108,8 @@ def _write_sources(
 def _units(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> list[Unit]:
     runtime = sorted(f.name for f in folder.glob("*.c") if not f.name.startswith("k_"))
     kernels = [Unit(f"k_{s.name}.c", toolchain.kernel_flags()) for s in program.sources]
-    return [*kernels, *(Unit(name, _RUNTIME_FLAGS) for name in runtime), Unit("weights.S")]
+    assembled = [Unit(f.name) for f in sorted(folder.glob("*.S"))]
+    return [*kernels, *(Unit(name, _RUNTIME_FLAGS) for name in runtime), *assembled]
 
 
 def _build(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> Path:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import jinja2
 
 from ..lower.memory import MemoryPlan, itemsize, root_of
-from ..lower.program import Buffer, Constant, Program, Size, Step
+from ..lower.program import Buffer, CodeBlob, Constant, Pointer, Program, Size, Step
 from ..lower.sizes import product, to_c, upper
 from ..target import Target
 from .weights import WeightsWriter
@@ -79,8 +79,10 @@ class DriverWriter:
         self._inputs = {buffer.id: i for i, buffer in enumerate(program.inputs)}
         self._outputs = {root_of(program, buffer): i for i, buffer in enumerate(program.outputs)}
 
-    def place(self, pointer: Buffer | Constant) -> str:
+    def place(self, pointer: Pointer) -> str:
         """C expression for a pointer's address inside a frame `f`."""
+        if isinstance(pointer, CodeBlob):
+            return f"(void *)sparsec_code_{pointer.name}"
         if isinstance(pointer, Constant):
             return f"(void *)(f->weights + UINT64_C({self.weights.offset(pointer)}))"
         root = root_of(self.program, pointer)
@@ -153,6 +155,7 @@ class DriverWriter:
             model_sha256=model_sha256,
             prototypes=[(name, *counts) for name, counts in sorted(prototypes.items())],
             steps=steps,
+            codes=sorted({p.name for s in program.steps for p in s.pointers if isinstance(p, CodeBlob)}),
             inputs=inputs,
             outputs=outputs,
             dims=[{"name": c_string(d.name), "lower": d.lower, "upper": d.upper} for d in program.dims],

@@ -35,6 +35,9 @@ _C_TYPES = {
 _LANES = 32
 """Partial results of a reduction, on every ISA: the result is the same on all."""
 
+_PIECES = 8
+"""Copies of an innermost loop, at most, for the choices that it would make in every step."""
+
 _INFIX = {
     "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Mod": "%", "EQ": "==", "NE": "!=", "LT": "<", "LE": "<=",
     "GT": ">", "GE": ">=", "And": "&&", "Or": "||", "BitwiseAnd": "&", "BitwiseOr": "|", "BitwiseXor": "^",
@@ -237,7 +240,9 @@ class _Text:
         self.natural: set[Any] = set()
         self.data: set[Any] = set()
         self.written: list[Any] = []
+        self.facts: list[tuple[Any, bool]] = []
         self.stack = 0
+        self.cuts = 0
 
     def emit(self, line: str) -> None:
         """One line at the present depth."""
@@ -247,10 +252,7 @@ class _Text:
         """The outermost parallel loop, over the slice that the pool asks for."""
         self.local.add(loop.loop_var)
         self.natural.add(loop.loop_var)
-        name = self.writer._name(loop.loop_var)
-        self.emit(f"for (int64_t {name} = begin; {name} < end; ++{name}) {{")
-        self._block(loop.body)
-        self.emit("}")
+        self._loop(loop, "int64_t", "begin", "end", _PIECES)
 
     def statement(self, s: Any) -> None:
         """Any statement."""
@@ -278,11 +280,67 @@ class _Text:
             self.emit("#pragma unroll")
         elif s.kind == tirx.ForKind.VECTORIZED:
             self.emit("#pragma clang loop vectorize(assume_safety)")
-        ctype = _C_TYPES[_dtype(s.loop_var.ty.dtype)]
-        bound = extent if low == "0" else f"{low} + {extent}"
-        self.emit(f"for ({ctype} {name} = {low}; {name} < {bound}; ++{name}) {{")
-        self._block(s.body)
-        self.emit("}")
+        high = extent if low == "0" else f"({low} + {extent})"
+        self._loop(s, _C_TYPES[_dtype(s.loop_var.ty.dtype)], low, high, _PIECES if s.kind == tirx.ForKind.SERIAL else 0)
+
+    def _loop(self, s: Any, ctype: str, low: str, high: str, pieces: int) -> None:
+        """A loop; choices in its body that it can make once, or by counting, are made outside of it.
+
+        A loop that concatenates or pads would not become a copy otherwise: the compiler keeps the choice in the loop.
+        """
+        choice = self._choice(s) if pieces > 1 else None
+        if choice is None:
+            name = self.writer._name(s.loop_var)
+            self.emit(f"for ({ctype} {name} = {low}; {name} < {high}; ++{name}) {{")
+            self._block(s.body)
+            self.emit("}")
+        elif choice.cut is None:
+            self.emit(f"if ({self.expr(choice.condition)}) {{")
+            self._piece(s, ctype, low, high, pieces // 2, (choice.condition, True))
+            self.emit("} else {")
+            self._piece(s, ctype, low, high, pieces - 1, (choice.condition, False))
+            self.emit("}")
+        else:
+            cut = f"cut_{self.cuts}"
+            self.cuts += 1
+            inside = f"sparsec_max_int64({low}, {self.expr(choice.cut)})"
+            self.emit(f"const int64_t {cut} = sparsec_min_int64({high}, {inside});")
+            self._piece(s, ctype, low, cut, pieces // 2, (choice.condition, choice.below))
+            self._piece(s, ctype, cut, high, pieces - 1, (choice.condition, not choice.below))
+
+    def _piece(self, s: Any, ctype: str, low: str, high: str, pieces: int, fact: tuple[Any, bool]) -> None:
+        self.facts.append(fact)
+        self.depth += 1
+        self._loop(s, ctype, low, high, pieces)
+        self.depth -= 1
+        self.facts.pop()
+
+    def _choice(self, s: Any) -> _Choice | None:
+        """The first condition in an innermost loop that is the same in all its steps, or flips once."""
+        *bindings, store = _flatten(s.body)
+        if type(store).__name__ != "BufferStore" or any(type(b).__name__ != "Bind" for b in bindings):
+            return None
+        varying = [s.loop_var, *(b.var for b in bindings)]
+        for value in (*(b.value for b in bindings), store.value):
+            for node in walk(value):
+                if type(node).__name__ == "Let":
+                    return None
+                for condition in _conjuncts(_ternary(node)[0]) if _ternary(node) else ():
+                    found = _choose(condition, varying) if self._known(condition) is None else None
+                    if found is not None:
+                        return found
+        return None
+
+    def _known(self, condition: Any) -> bool | None:
+        """What a condition is known to be in this piece of a loop."""
+        for fact, value in self.facts:
+            if tvm_ffi.structural_equal(fact, condition):
+                return value
+        parts = _conjuncts(condition)
+        if len(parts) > 1:
+            known = [self._known(part) for part in parts]
+            return False if False in known else None if None in known else True
+        return None
 
     def _reduce_in_lanes(self, loop: Any, kind: str, store: Any, operand: Any) -> None:
         """x[i] = op(x[i], f(k)) over k: `_LANES` partial results, so that the loop is a vector loop on every ISA."""
@@ -443,7 +501,7 @@ class _Text:
         if kind == "BitwiseNot":
             return self._inverted(e.a)
         if kind == "Select":
-            return f"({self.expr(e.condition)} ? {self.expr(e.true_value)} : {self.expr(e.false_value)})"
+            return self._choose(*_ternary(e))
         if kind == "Cast":
             return self._cast(e)
         if kind == "Let":
@@ -502,6 +560,13 @@ class _Text:
             return f"({self.expr(e.a)} {'/' if kind == 'FloorDiv' else '%'} {self.expr(e.b)})"
         return f"sparsec_{kind.lower()}({self.expr(e.a)}, {self.expr(e.b)})"
 
+    def _choose(self, condition: Any, yes: Any, no: Any) -> str:
+        known = self._known(condition)
+        if known is not None:
+            return self.expr(yes if known else no)
+        open_parts = [self.expr(part) for part in _conjuncts(condition) if self._known(part) is None]
+        return f"({' && '.join(open_parts)} ? {self.expr(yes)} : {self.expr(no)})"
+
     def _cast(self, e: Any) -> str:
         to, value = _dtype(e.ty.dtype), self.expr(e.value)
         if to == "bool":
@@ -519,9 +584,8 @@ class _Text:
         args = list(e.args)
         if name in ("call_pure_extern", "call_extern"):
             name, args = str(args[0].value), args[1:]
-        if name in ("if_then_else",):
-            c, t, f = (self.expr(a) for a in args)
-            return f"({c} ? {t} : {f})"
+        if name == "if_then_else":
+            return self._choose(*args)
         if name in ("likely", "assume", "ignore_loop_partition"):
             return self.expr(args[0])
         if name in _INFIX_CALLS:
@@ -541,6 +605,56 @@ def _flatten(body: Any) -> list[Any]:
     if type(body).__name__ == "AttrStmt":
         return _flatten(body.body)
     return [body]
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """A condition, and for one on the loop variable where it flips and what it is below."""
+
+    condition: Any
+    cut: Any = None
+    below: bool = False
+
+
+def _ternary(e: Any) -> tuple[Any, Any, Any] | None:
+    """(condition, then, else) of a choice between values."""
+    if type(e).__name__ == "Select":
+        return e.condition, e.true_value, e.false_value
+    if type(e).__name__ == "Call" and str(e.op.name).endswith(".if_then_else"):
+        return tuple(e.args)
+    return None
+
+
+def _conjuncts(condition: Any) -> list[Any]:
+    """The conditions that all have to hold."""
+    if type(condition).__name__ == "And":
+        return [*_conjuncts(condition.a), *_conjuncts(condition.b)]
+    if type(condition).__name__ == "Call" and str(condition.op.name).endswith(".likely"):
+        return _conjuncts(condition.args[0])
+    return [condition]
+
+
+def _choose(condition: Any, varying: list[Any]) -> _Choice | None:
+    """How to take a condition out of a loop over `varying[0]`; it may be evaluated where it would not have been."""
+    if any(type(node).__name__ in ("TensorLoad", "Call") for node in walk(condition)):
+        return None
+    if not _mentions(condition, varying):
+        return _Choice(condition)
+    kind = type(condition).__name__
+    if kind not in ("LT", "LE", "GT", "GE"):
+        return None
+    below = kind in ("LT", "LE")
+    left, right = condition.a, condition.b
+    if not _mentions(left, varying):
+        left, right, below = right, left, not below
+    shift: Any = 0
+    if type(left).__name__ in ("Add", "Sub") and not _mentions(left.b, varying):
+        left, shift = left.a, (left.b if type(left).__name__ == "Add" else -left.b)
+    if not isinstance(left, tirx.Var) or not left.same_as(varying[0]) or _mentions(right, varying):
+        return None
+    # below: v < cut or v <= cut - 1; above: v >= cut or v > cut - 1
+    strict = kind in ("LT", "GT")
+    return _Choice(condition, right - shift + (0 if strict == below else 1), below)
 
 
 def _grain(loop: Any) -> int:

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...codegen_templates import conv, gather, gemm, norm, pool
-from ...codegen_templates.use import KernelUse, Operand, Packed, Temp, Tensor
+from ...codegen_templates.use import Code, KernelUse, Operand, Packed, Temp, Tensor
 from ...errors import InternalError
 from ..graph import Layer
 from ..target import Target
-from .program import Buffer, Constant, KernelSource, Size, Step
+from .program import Buffer, CodeBlob, Constant, KernelSource, Pointer, Size, Step
 
 
 class Placer(Protocol):
@@ -52,7 +52,9 @@ def lower_layer(
     temps: dict[str, Buffer] = {}
     packed: dict[int, Constant] = {}
 
-    def place(pointer: Any) -> Buffer | Constant:
+    def place(pointer: Any) -> Pointer:
+        if isinstance(pointer, Code):
+            return CodeBlob(pointer.pattern.digest(), pointer.pattern)
         if isinstance(pointer, Operand):
             return operands[pointer.index]
         if isinstance(pointer, Packed):

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ...codegen_templates.pattern import PatternCode
+
 Size: TypeAlias = Any
 """An int, or a `tvm.tirx.PrimExpr` over the dynamic dimensions."""
 
@@ -42,11 +44,22 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class CodeBlob:
+    """Machine code made for one layer; layers of one pattern share it."""
+
+    name: str
+    pattern: PatternCode
+
+
+@dataclass(frozen=True)
 class KernelSource:
     """One C translation unit; units with equal text are compiled once."""
 
     name: str
     text: str
+
+
+Pointer: TypeAlias = Buffer | Constant | CodeBlob
 
 
 @dataclass(frozen=True)
@@ -58,7 +71,7 @@ class Step:
     """
 
     symbol: str
-    pointers: tuple[Buffer | Constant, ...]
+    pointers: tuple[Pointer, ...]
     n_outputs: int
     """The last `n_outputs` buffers among `pointers` are written, the others only read."""
     scalars: tuple[Size, ...]

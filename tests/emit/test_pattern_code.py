@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from sparsec.codegen_templates.pattern import PatternCode, row_blocks, rows_per_block
+from sparsec.codegen_templates.pattern import PatternCode, dense_blocks, row_blocks, rows_per_block
 from sparsec.compiler.emit.code.x86 import assembler, encode, encode_block
 
 
@@ -29,6 +29,14 @@ def assembled(text: str, folder) -> bytes:
 def test_bytes_are_the_assembler_s(kind, rows, depth, density, tmp_path):
     occupied = np.random.default_rng(rows).random((rows, depth)) < density
     code = PatternCode(kind, 9 * 64, row_blocks(occupied))
+    for block in code.blocks:
+        assert encode_block(code, block) == assembled(assembler(code, block), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["f32", "u8s8"])
+@pytest.mark.parametrize("rows", [28, 5])
+def test_dense_blocks_are_loops(kind, rows, tmp_path):
+    code = PatternCode(kind, 9 * 64, dense_blocks(rows), dense_depth=192)
     for block in code.blocks:
         assert encode_block(code, block) == assembled(assembler(code, block), tmp_path)
 

@@ -77,8 +77,9 @@ def quantized_reference(x, w, zero, scale):
     zero=st.sampled_from([0, 7, 128, 255]),
     density=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     extreme=st.booleans(),
+    dense=st.booleans(),
 )
-def test_int8_is_exact(target, m, k, n, zero, density, extreme):
+def test_int8_is_exact(target, m, k, n, zero, density, extreme, dense):
     rng = np.random.default_rng([m, k, n, zero])
     k *= 4
     mask = np.repeat(rng.random((m, k // 4)) < density, 4, axis=1)
@@ -89,7 +90,7 @@ def test_int8_is_exact(target, m, k, n, zero, density, extreme):
     stride = spmm.stride_for(n)
     planes = to_planes(target, x, stride, quantized=True)
     start = (-zero * w.astype(np.int64).sum(1)).astype(np.int32)
-    uses = spmm.plan_spmm(target.isa, n, stride, w, (), spmm.Quantization(start, scale), "")
+    uses = spmm.plan_spmm(target.isa, n, stride, w, (), spmm.Quantization(start, scale), "", dense)
     got, _ = run_uses(target, uses, [planes, w], (n, m))
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
 

@@ -1,8 +1,8 @@
 """AVX-512 code of row blocks, encoded with numpy: a layer of a million instructions takes milliseconds.
 
-A block is a function `void block(const void *x, const void *w, void *out)` (System V): x in rdi is the first plane at the
-tile's column, w in rsi the block's stream plus 512 bytes, out in rdx room for rows * 64 bytes. It keeps no stack and calls
-nothing. tests/emit compares the bytes with those of an assembler.
+A block is a function `void block(const void *x, const void *w, void *out)` (System V): x in rdi is the first plane at
+the tile's column, w in rsi the block's stream plus 512 bytes, out in rdx room for rows * 64 bytes. It keeps no stack
+and calls nothing. tests/emit compares the bytes with those of an assembler.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ALIGNMENT = 64
 
 
 def encode(code: PatternCode) -> bytes:
-    """A table of uint32 offsets, one per block and one for the end, then the blocks, each on a cache line of its own."""
+    """A table of uint32 offsets, one per block and one for the end, then the blocks, each on a line of its own."""
     blocks = [encode_block(code, block) for block in code.blocks]
     at = -(-4 * (len(blocks) + 1) // _ALIGNMENT) * _ALIGNMENT
     offsets = []
@@ -38,7 +38,26 @@ def encode_block(code: PatternCode, block: RowBlock) -> bytes:
     """One block's function."""
     zero = b"".join(_clear(r) for r in range(block.rows))
     store = b"".join(_store(r) for r in range(block.rows))
-    return _ENDBR64 + zero + _body(code, block) + store + _RETURN
+    body = _loop(code, block) if code.dense_depth else _body(code, block)
+    return _ENDBR64 + zero + body + store + _RETURN
+
+
+def _loop(code: PatternCode, block: RowBlock) -> bytes:
+    """One k per turn: a load, a multiply-accumulate per row, pointers on."""
+    index = np.arange(block.rows)
+    x = np.full(block.rows, MAX_ROWS)
+    load = _loads(x[:1], np.zeros(1, np.int64)).tobytes()
+    turn = load + _macs(code.kind, index, x, index).tobytes() + _advance(code, block) + bytes.fromhex("ffc9")
+    back = -(len(turn) + 6)
+    return (
+        b"\xb9" + code.dense_depth.to_bytes(4, "little") + turn + b"\x0f\x85" + back.to_bytes(4, "little", signed=True)
+    )
+
+
+def _advance(code: PatternCode, block: RowBlock) -> bytes:
+    """add rdi, plane; add rsi, the stream's bytes per k; both with 32-bit immediates."""
+    parts = ((0xC7, code.plane_bytes), (0xC6, 4 * block.rows))
+    return b"".join(bytes([0x48, 0x81, modrm]) + value.to_bytes(4, "little") for modrm, value in parts)
 
 
 def _body(code: PatternCode, block: RowBlock) -> bytes:
@@ -115,6 +134,16 @@ def assembler(code: PatternCode, block: RowBlock) -> str:
     """The same function as text (GNU as, Intel syntax): the reference that tests compare with."""
     mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
     lines = ["endbr64", *(f"vpxord zmm{r}, zmm{r}, zmm{r}" for r in range(block.rows))]
+    if code.dense_depth:
+        lines += [f"mov ecx, {code.dense_depth}", "1:", f"{{disp32}} vmovups zmm{MAX_ROWS}, [rdi]"]
+        for row in range(block.rows):
+            offset = 4 * row - STREAM_BIAS
+            lines.append(f"{{disp8}} {mnemonic} zmm{row}, zmm{MAX_ROWS}, dword ptr [rsi + {offset}]{{1to16}}")
+        lines += [
+            f".byte 0x48, 0x81, 0xc7; .long {code.plane_bytes}",
+            f".byte 0x48, 0x81, 0xc6; .long {4 * block.rows}",
+        ]
+        lines += ["dec ecx", "{disp32} jnz 1b"]
     loaded, last, x = -1, -1, 0
     for i, (k, row) in enumerate(zip(block.k.tolist(), block.row.tolist(), strict=True)):
         if i % _BUMP_UNITS == 0 and i:

@@ -1,0 +1,32 @@
+"""Machine code of layers as assembler units that read it with `.incbin`: it lies in .text and needs no relocation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...lower.program import CodeBlob, Program
+from . import x86
+
+
+def code_blobs(program: Program) -> list[CodeBlob]:
+    """Every blob of the program, once."""
+    found = {p.name: p for step in program.steps for p in step.pointers if isinstance(p, CodeBlob)}
+    return [found[name] for name in sorted(found)]
+
+
+def write_code(folder: Path, blobs: list[CodeBlob]) -> str:
+    """Writes `code.bin` with all blobs and returns the assembler text that names them."""
+    text = ['    .section .text.sparsec_code,"ax",@progbits\n']
+    at = 0
+    with (folder / "code.bin").open("wb") as file:
+        for blob in blobs:
+            data = x86.encode(blob.pattern)
+            file.write(data)
+            name = f"sparsec_code_{blob.name}"
+            text.append(
+                f"    .balign 64\n    .globl {name}\n    .hidden {name}\n    .type {name}, @function\n{name}:\n"
+                f'    .incbin "code.bin", {at}, {len(data)}\n    .size {name}, {len(data)}\n'
+            )
+            at += len(data)
+    text.append('    .section .note.GNU-stack,"",@progbits\n')
+    return "".join(text)

@@ -31,6 +31,11 @@ class TensorType:
         return self.shape is not None and all(isinstance(d, int) for d in self.shape)
 
     @property
+    def empty(self) -> bool:
+        """Whether it surely has no elements."""
+        return self.static and 0 in (self.shape or ())
+
+    @property
     def rank(self) -> int:
         """Number of dimensions; the shape must be known."""
         assert self.shape is not None

@@ -133,7 +133,7 @@ def infer(node: Node, types: dict[str, TensorType], constants: dict[str, np.ndar
         found = onnx.shape_inference.infer_node_outputs(schema, to_proto(node), inputs, data, opset_imports=[opset])
     except onnx.shape_inference.InferenceError as error:
         raise Refused(_last_clause(str(error))) from None
-    except (KeyError, ValueError, RuntimeError, TypeError):
+    except (KeyError, ValueError, RuntimeError, TypeError, onnx.checker.ValidationError):
         return {}
     result = {}
     for name, proto in found.items():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ModelError
+from ...errors import ModelError, UnsupportedError
 from . import cleanup, inline, onnx_schema, ranges
 from .canonical import Rewriter, canonical
 from .diagnostics import CannotConvert, describe, reason_of
@@ -31,6 +31,13 @@ _FREE_BYTES = 1 << 20
 
 _GROWTH = 4
 """A larger one only if it is at most so many times its inputs; else the node stays (one-hot tables, tiled masks)."""
+
+_COMPUTED = frozenset(
+    ["bool", "float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
+)
+"""Types that kernels compute with."""
+
+_LIST = ", ".join(sorted(_COMPUTED))
 
 _KEPT_ON_CONSTANTS = {"DequantizeLinear"}
 """Not evaluated: integer weights must stay visible as such."""
@@ -61,6 +68,12 @@ def prepare(
         graph.types[name] = TensorType(str(value.dtype.name), value.shape)
     free = [value for value in loaded.proto.graph.input if value.name not in loaded.weights]
     bind_inputs(graph, free, dims or {}, shapes or {})
+    for name in graph.inputs:
+        tensor = graph.types[name]
+        if tensor.dtype not in _COMPUTED:
+            raise UnsupportedError(f"Input '{name}' is {tensor.dtype}; only these are supported: {_LIST}.")
+        if tensor.empty:
+            graph.constants[name] = np.zeros(tuple(tensor.shape or ()), tensor.dtype)
     _Pass(loaded, graph).run()
     cleanup.run(graph)
     graph.input_ranges = ranges.find(graph)
@@ -259,6 +272,15 @@ class _Pass:
             types = onnx_schema.infer(node, self.graph.types, self.graph.constants)
         if any(name and (name not in types or types[name].shape is None) for name in node.outputs):
             types = infer_by_conversion(self.graph, node)
+        made = [types[name] for name in node.outputs if name in types]
+        strange = [t.dtype for t in made if t.dtype not in _COMPUTED]
+        if strange:
+            raise CannotConvert(f"results of type {strange[0]} are not supported")
+        if made and all(t.empty for t in made):
+            for name in node.outputs:
+                if name:
+                    self._constant(name, np.zeros(tuple(types[name].shape or ()), types[name].dtype))
+            return
         self._type_outputs(node, types)
         self.graph.nodes.append(node)
 

@@ -25,7 +25,10 @@ def transpose(context: Context, node: Node) -> Any:
 @converter("Concat")
 def concat(context: Context, node: Node) -> Any:
     """Concat-13."""
-    return relax.op.concat([context.expr(name) for name in node.inputs], node.attrs["axis"])
+    parts = [name for name in node.inputs if not context.graph.type_of(name).empty]
+    if len(parts) == 1:
+        return context.expr(parts[0])
+    return relax.op.concat([context.expr(name) for name in parts], node.attrs["axis"])
 
 
 @converter("Expand")

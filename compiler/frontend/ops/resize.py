@@ -93,7 +93,16 @@ def _targets(context: Context, node: Node, shape: tuple[Size, ...]) -> tuple[lis
     for axis, scale in zip(axes, value.tolist(), strict=True):
         scales[axis] = scale
         targets[axis] = _scaled(context, shape[axis], scale)
+        _check_corners(node, shape[axis], targets[axis], scale)
     return targets, scales
+
+
+def _check_corners(node: Node, extent: Size, out: Size, scale: float) -> None:
+    """With aligned corners the last position depends on the output's size: rounded or not, engines disagree."""
+    if node.attrs.get("coordinate_transformation_mode") != "align_corners":
+        return
+    if isinstance(extent, int) and isinstance(out, int) and abs(extent * scale - out) > 1e-3:
+        raise CannotConvert(f"align_corners with a scale that makes {extent * scale:g} of {extent}: give sizes instead")
 
 
 def _scaled(context: Context, extent: Size, scale: float) -> Size:

@@ -18,7 +18,7 @@ from .frontend.diagnostics import describe
 from .frontend.graph import Graph as FrontendGraph
 from .frontend.load import LoadedModel
 from .lower.memory import MemoryPlan, root_of
-from .lower.program import Buffer, CodeBlob, Constant, Pointer, Program, Step
+from .lower.program import CodeBlob, Constant, Pointer, Program, Step
 from .lower.sizes import text
 
 

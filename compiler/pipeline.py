@@ -24,6 +24,7 @@ from .graph import Graph
 from .lower.build_program import build_program
 from .lower.memory import MemoryPlan, plan_memory
 from .lower.program import Dim, Program
+from .passes.choose_kernels import choose_kernels
 from .passes.fuse_layers import fuse_layers
 from .passes.legalize import fuse_tir, legalize
 from .passes.recognize_activations import expand_activations, recognize_activations
@@ -93,8 +94,22 @@ def _pass(run: Callable[[Graph], Graph]) -> Callable[[Compilation], None]:
     return stage
 
 
+def _dims(c: Compilation) -> tuple[Dim, ...]:
+    return tuple(Dim(d.name, d.lower, d.upper) for d in c.prepared.dims.values())
+
+
+def _fuse_layers(c: Compilation) -> None:
+    c.graph = fuse_layers(c.graph, integer=c.options.target.isa == "avx512")
+    check.check_graph(c.graph)
+
+
+def _choose(c: Compilation) -> None:
+    c.graph = choose_kernels(c.graph, c.options.target, _dims(c))
+    check.check_graph(c.graph)
+
+
 def _lower(c: Compilation) -> None:
-    dims = tuple(Dim(d.name, d.lower, d.upper) for d in c.prepared.dims.values())
+    dims = _dims(c)
     outputs = [name for name, _ in c.prepared.outputs]
     c.program = build_program(c.graph, dims, outputs, c.options.target)
 
@@ -126,7 +141,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("import", "ONNX to Relax, one converter per operator", _import, _script),
     Stage("layer_norm", "layer normalization that was spelled out", _pass(recognize_layer_norm), _script),
     Stage("activations", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
-    Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _pass(fuse_layers), _script),
+    Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _fuse_layers, _script),
+    Stage("choose", "the kernel of each product with constant weights", _choose, _script),
     Stage("expand", "activations that no layer took become operators again", _pass(expand_activations), _script),
     Stage("legalize", "everything else to TIR, constants folded", _pass(legalize), _script),
     Stage("fuse_tir", "elementwise neighbours into one TIR function", _pass(fuse_tir), _script),

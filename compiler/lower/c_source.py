@@ -240,6 +240,7 @@ class _Text:
         self.natural: set[Any] = set()
         self.data: set[Any] = set()
         self.written: list[Any] = []
+        self.touched: set[Any] = set()
         self.facts: list[tuple[Any, bool]] = []
         self.stack = 0
         self.cuts = 0
@@ -252,7 +253,7 @@ class _Text:
         """The outermost parallel loop, over the slice that the pool asks for."""
         self.local.add(loop.loop_var)
         self.natural.add(loop.loop_var)
-        self._loop(loop, "int64_t", "begin", "end", _PIECES)
+        self._pieces(loop, "int64_t", "begin", "end", _PIECES)
 
     def statement(self, s: Any) -> None:
         """Any statement."""
@@ -274,58 +275,85 @@ class _Text:
             return
         self.local.add(s.loop_var)
         self.natural.add(s.loop_var)
-        name, low = self.writer._name(s.loop_var), self.expr(s.min)
-        extent = self.expr(s.extent)
+        low, extent = self.expr(s.min), self.expr(s.extent)
         if s.kind == tirx.ForKind.UNROLLED:
             self.emit("#pragma unroll")
         elif s.kind == tirx.ForKind.VECTORIZED:
             self.emit("#pragma clang loop vectorize(assume_safety)")
         high = extent if low == "0" else f"({low} + {extent})"
-        self._loop(s, _C_TYPES[_dtype(s.loop_var.ty.dtype)], low, high, _PIECES if s.kind == tirx.ForKind.SERIAL else 0)
+        pieces = _PIECES if s.kind == tirx.ForKind.SERIAL else 1
+        self._pieces(s, _C_TYPES[_dtype(s.loop_var.ty.dtype)], low, high, pieces)
 
-    def _loop(self, s: Any, ctype: str, low: str, high: str, pieces: int) -> None:
-        """A loop; choices in its body that it can make once, or by counting, are made outside of it.
+    def _pieces(self, s: Any, ctype: str, low: str, high: str, pieces: int) -> None:
+        """A loop; an innermost one makes choices outside of it that it would make alike in every step, or by counting.
 
-        A loop that concatenates or pads would not become a copy otherwise: the compiler keeps the choice in the loop.
+        Concatenation and padding would not become copies otherwise: the C compiler leaves the choice in the loop.
         """
-        choice = self._choice(s) if pieces > 1 else None
-        if choice is None:
+        leaf = _Leaf.of(s)
+        if leaf is None:
             name = self.writer._name(s.loop_var)
             self.emit(f"for ({ctype} {name} = {low}; {name} < {high}; ++{name}) {{")
             self._block(s.body)
             self.emit("}")
+            return
+        for binding in leaf.fixed:
+            self.statement(binding)
+        self._piece(leaf, ctype, low, high, pieces)
+
+    def _piece(self, leaf: _Leaf, ctype: str, low: str, high: str, pieces: int) -> None:
+        choice = self._choice(leaf) if pieces > 1 else None
+        if choice is None:
+            name = self.writer._name(leaf.var)
+            self.emit(f"for ({ctype} {name} = {low}; {name} < {high}; ++{name}) {{")
+            self._leaf_body(leaf)
+            self.emit("}")
         elif choice.cut is None:
             self.emit(f"if ({self.expr(choice.condition)}) {{")
-            self._piece(s, ctype, low, high, pieces // 2, (choice.condition, True))
+            self._under((choice.condition, True), leaf, ctype, low, high, pieces // 2)
             self.emit("} else {")
-            self._piece(s, ctype, low, high, pieces - 1, (choice.condition, False))
+            self._under((choice.condition, False), leaf, ctype, low, high, pieces - 1)
             self.emit("}")
         else:
             cut = f"cut_{self.cuts}"
             self.cuts += 1
             inside = f"sparsec_max_int64({low}, {self.expr(choice.cut)})"
             self.emit(f"const int64_t {cut} = sparsec_min_int64({high}, {inside});")
-            self._piece(s, ctype, low, cut, pieces // 2, (choice.condition, choice.below))
-            self._piece(s, ctype, cut, high, pieces - 1, (choice.condition, not choice.below))
+            self.emit("{")
+            self._under((choice.condition, choice.below), leaf, ctype, low, cut, pieces // 2)
+            self.emit("}")
+            self.emit("{")
+            self._under((choice.condition, not choice.below), leaf, ctype, cut, high, pieces - 1)
+            self.emit("}")
 
-    def _piece(self, s: Any, ctype: str, low: str, high: str, pieces: int, fact: tuple[Any, bool]) -> None:
+    def _under(self, fact: tuple[Any, bool], leaf: _Leaf, ctype: str, low: str, high: str, pieces: int) -> None:
+        """A piece in which a condition is known."""
         self.facts.append(fact)
         self.depth += 1
-        self._loop(s, ctype, low, high, pieces)
+        self._piece(leaf, ctype, low, high, pieces)
         self.depth -= 1
         self.facts.pop()
 
-    def _choice(self, s: Any) -> _Choice | None:
-        """The first condition in an innermost loop that is the same in all its steps, or flips once."""
-        *bindings, store = _flatten(s.body)
-        if type(store).__name__ != "BufferStore" or any(type(b).__name__ != "Bind" for b in bindings):
-            return None
-        varying = [s.loop_var, *(b.var for b in bindings)]
-        for value in (*(b.value for b in bindings), store.value):
+    def _leaf_body(self, leaf: _Leaf) -> None:
+        """Only the bindings that this piece needs."""
+        self.depth += 1
+        outer, self.lines = self.lines, []
+        self.touched.clear()
+        self.statement(leaf.store)
+        for binding in reversed(leaf.moving):
+            if binding.var in self.touched:
+                after, self.lines = self.lines, []
+                self.statement(binding)
+                self.lines += after
+        self.lines = outer + self.lines
+        self.depth -= 1
+
+    def _choice(self, leaf: _Leaf) -> _Choice | None:
+        """The first condition of a leaf that is the same in all its steps, or flips once."""
+        varying = [leaf.var, *(b.var for b in leaf.moving)]
+        for value in (*(b.value for b in leaf.moving), leaf.store.value):
             for node in walk(value):
-                if type(node).__name__ == "Let":
-                    return None
-                for condition in _conjuncts(_ternary(node)[0]) if _ternary(node) else ():
+                ternary = _ternary(node)
+                for condition in _conjuncts(ternary[0]) if ternary else ():
                     found = _choose(condition, varying) if self._known(condition) is None else None
                     if found is not None:
                         return found
@@ -444,6 +472,7 @@ class _Text:
     # --- expressions --------------------------------------------------------------------------------------------------
 
     def _touch(self, var: Any) -> None:
+        self.touched.add(var)
         if var not in self.local and not any(var.same_as(v) for v in self.free):
             for bound, value in self.writer.bindings:
                 if bound.same_as(var):
@@ -616,6 +645,39 @@ class _Choice:
     below: bool = False
 
 
+@dataclass(frozen=True)
+class _Leaf:
+    """An innermost loop that computes one element in every step."""
+
+    var: Any
+    fixed: list[Any]
+    """Bindings that are the same in all steps."""
+    moving: list[Any]
+    store: Any
+
+    @staticmethod
+    def of(loop: Any) -> _Leaf | None:
+        """The loop as a leaf, if it is one."""
+        *bindings, store = _flatten(loop.body)
+        if type(store).__name__ != "BufferStore" or any(type(b).__name__ != "Bind" for b in bindings):
+            return None
+        if any(type(node).__name__ == "Let" for s in (*bindings, store) for node in walk(s.value)):
+            return None
+        varying, fixed, moving = [loop.loop_var], [], []
+        for binding in bindings:
+            if _is_pure(binding.value) and not _mentions(binding.value, varying):
+                fixed.append(binding)
+            else:
+                moving.append(binding)
+                varying.append(binding.var)
+        return _Leaf(loop.loop_var, fixed, moving, store)
+
+
+def _is_pure(e: Any) -> bool:
+    """Whether an expression may be evaluated where it would not have been."""
+    return not any(type(node).__name__ in ("TensorLoad", "Call") for node in walk(e))
+
+
 def _ternary(e: Any) -> tuple[Any, Any, Any] | None:
     """(condition, then, else) of a choice between values."""
     if type(e).__name__ == "Select":
@@ -635,8 +697,8 @@ def _conjuncts(condition: Any) -> list[Any]:
 
 
 def _choose(condition: Any, varying: list[Any]) -> _Choice | None:
-    """How to take a condition out of a loop over `varying[0]`; it may be evaluated where it would not have been."""
-    if any(type(node).__name__ in ("TensorLoad", "Call") for node in walk(condition)):
+    """How to take a condition out of a loop over `varying[0]`."""
+    if not _is_pure(condition):
         return None
     if not _mentions(condition, varying):
         return _Choice(condition)

@@ -6,11 +6,12 @@ One decorated function per family translates the layer's attributes into the pla
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from ...codegen_templates import conv, gather, gemm, norm, pool
+from ...codegen_templates import conv, gather, gemm, norm, pool, spmm
 from ...codegen_templates.use import Code, KernelUse, Operand, Packed, Temp, Tensor
 from ...errors import InternalError
 from ..graph import Layer
@@ -91,7 +92,8 @@ def _constant(layer: Layer, tensor: Tensor) -> np.ndarray:
 
 @_family("linear")
 def _linear(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
-    return gemm.plan_linear(isa, operands[0], _constant(layer, operands[1]), layer.epilogue)
+    uses = gemm.plan_linear(isa, operands[0], _constant(layer, operands[1]), layer.epilogue)
+    return [replace(use, reason=layer.attrs.get("reason", use.reason)) for use in uses]
 
 
 @_family("matmul")
@@ -130,3 +132,21 @@ def _layer_norm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> 
 @_family("gather")
 def _gather(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     return gather.plan_gather(isa, operands[0], operands[1], layer.attrs["axis"])
+
+
+@_family("planes")
+def _planes(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return spmm.plan_planes(isa, **layer.attrs)
+
+
+@_family("spmm")
+def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    attrs = layer.attrs
+    weights = np.ascontiguousarray(_constant(layer, operands[1]).T)
+    quantization = None
+    if "zero_point" in attrs:
+        start = -attrs["zero_point"] * weights.sum(1, dtype=np.int64)
+        quantization = spmm.Quantization(start.astype(np.int32), attrs["scale"])
+    return spmm.plan_spmm(
+        isa, attrs["columns"], attrs["stride"], weights, layer.epilogue, quantization, attrs["reason"], attrs["dense"]
+    )

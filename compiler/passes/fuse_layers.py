@@ -7,7 +7,6 @@ along single uses. What no anchor takes stays in Relax and is scheduled as TIR.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,20 +16,9 @@ from tvm import relax
 
 from ...codegen_templates.epilogue import EpilogueOp
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
+from .integer_product import integer_product
+from .layer_anchor import Anchor, Values
 from .recognize_activations import MARKER
-
-Values = Mapping[relax.Var, relax.Expr]
-
-
-@dataclass(frozen=True)
-class Anchor:
-    """A match: the layer's family and attributes, its operands, and the output's channel axis (None: no epilogue)."""
-
-    family: str
-    attrs: Mapping[str, Any]
-    operands: tuple[relax.Expr, ...]
-    channel_axis: int | None
-
 
 _GATHER = "sparsec.gather.axis"
 """The importer's call for a Gather with run-time indices; the axis follows."""
@@ -47,8 +35,11 @@ def _anchor(*ops: str) -> Callable[[Any], Any]:
     return register
 
 
-def fuse_layers(graph: Graph) -> Graph:
-    """Replaces every anchor and its epilogue by one `sparsec.layer.N` call at the place of the epilogue's end."""
+def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
+    """Replaces every anchor and its epilogue by one `sparsec.layer.N` call at the place of the epilogue's end.
+
+    `integer`: the target has kernels for integer products.
+    """
     main = Dataflow.of(graph)
     values, uses = main.values(), main.uses()
     readers: dict[relax.Var, list[relax.Var]] = {}
@@ -61,6 +52,8 @@ def fuse_layers(graph: Graph) -> Graph:
     for var, value in main.bindings:
         match = _ANCHORS.get(_GATHER if op_name(value).startswith(_GATHER) else op_name(value))
         anchor = match(var, value, values) if match and var not in inside else None
+        if integer and op_name(value) == "relax.matmul" and var not in inside:
+            anchor = integer_product(var, value, values) or anchor
         if anchor is None:
             continue
         last, epilogue, operands = var, [], list(anchor.operands)

@@ -338,6 +338,9 @@ class _Text:
         self.depth += 1
         outer, self.lines = self.lines, []
         self.touched.clear()
+        for binding in leaf.moving:
+            self.local.add(binding.var)
+            self._classify(binding.var, binding.value)
         self.statement(leaf.store)
         for binding in reversed(leaf.moving):
             if binding.var in self.touched:

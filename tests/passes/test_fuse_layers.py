@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from test_recognize_activations import graph_of
+from spelled import graph_of
 from tvm import relax
 from tvm.relax import op
 

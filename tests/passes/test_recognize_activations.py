@@ -1,28 +1,14 @@
 import math
 
 import pytest
+from spelled import graph_of, names
 from tvm import relax
 from tvm.relax import op
 
-from sparsec.compiler.graph import Dataflow, Graph, op_name
+from sparsec.compiler.graph import Graph
 from sparsec.compiler.passes.recognize_activations import MARKER, expand_activations, recognize_activations
 
 F = relax.const
-
-
-def graph_of(spell, shape=(2, 8)):
-    """A module whose output is `spell(x)`."""
-    builder = relax.BlockBuilder()
-    x = relax.Var("x", relax.TensorType(shape, "float32"))
-    with builder.function("main", [x]):
-        with builder.dataflow():
-            out = builder.emit_output(spell(x))
-        builder.emit_func_output(out)
-    return Graph(builder.get(), {})
-
-
-def names(graph):
-    return [op_name(value) for _, value in Dataflow.of(graph).bindings if op_name(value)]
 
 
 def erf_half(x):

@@ -9,6 +9,7 @@ static inline int64_t sparsec_floormod(int64_t a, int64_t b) { return a - sparse
 extern const unsigned char sparsec_weights_blob[];
 extern const char sparsec_manifest_text[];
 
+
 /* Kernels: pointers, then sizes, then the slice of the range axis. */
 int32_t sparsec_k_gemm_f32_r4n24_avx2_bias_gelu_erf_add_silu(void *, void *, void *, void *, void *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
 int32_t sparsec_k_layer_norm_0a5f9b93(void *, void *, void *, void *, int64_t, int64_t, int64_t);

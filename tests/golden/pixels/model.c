@@ -4,6 +4,7 @@
 extern const unsigned char sparsec_weights_blob[];
 extern const char sparsec_manifest_text[];
 
+
 /* Kernels: pointers, then sizes, then the slice of the range axis. */
 int32_t sparsec_k_000_reshape_transpose(void *, void *, int64_t, int64_t);
 int32_t sparsec_k_001_body(void *, void *, int64_t, int64_t);

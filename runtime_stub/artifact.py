@@ -1,7 +1,7 @@
 """Reads an artifact's manifest from the file, without running anything in it: works for any CPU.
 
-Artifacts are ELF64 files (shared libraries or relocatable objects) or `ar` archives of such; the manifest is the section
-`.sparsec.manifest`.
+Artifacts are ELF64 files (shared libraries or relocatable objects) or `ar` archives of such; the manifest is the
+section `.sparsec.manifest`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def check_loadable(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
     try:
-        return open(path, "rb")  # noqa: SIM115
+        return open(path, "rb")
     except OSError as error:
         raise ArtifactError(f"cannot read {os.fspath(path)}: {error.strerror}") from error
 

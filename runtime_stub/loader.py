@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import cffi
 import numpy as np
 
 from ..errors import ArtifactError, CpuError, InputError, SparsecError
 from .artifact import ABI_VERSION, check_loadable
-from .names import with_prefix
+from .declarations import declarations
 
 _MESSAGE_BYTES = 512
 _ERR_ABI, _ERR_CPU = 2, 3
@@ -48,18 +46,6 @@ def load(path: str | os.PathLike[str], threads: int = 1) -> Model:
     return Model(_Library(path, manifest), threads)
 
 
-@lru_cache(maxsize=8)
-def _declarations(prefix: str) -> cffi.FFI:
-    """The functions of sparsec.h. Parsed once per process."""
-    header = resources.files(__package__).joinpath("sparsec.h").read_text(encoding="utf-8")
-    body = header[header.index("/* Tensors as in DLPack") : header.index("SPARSEC_API const char *sparsec_message")]
-    body += "const char *sparsec_message(const sparsec_context *context);\n"
-    lines = [line.replace("SPARSEC_API ", "") for line in body.splitlines() if not line.startswith("#")]
-    ffi = cffi.FFI()
-    ffi.cdef(with_prefix("\n".join(lines), prefix))
-    return ffi
-
-
 class _Library:
     """An opened artifact, shared by its contexts."""
 
@@ -67,7 +53,7 @@ class _Library:
         self.path = path
         self.manifest = manifest
         self.prefix = str(manifest.get("options", {}).get("symbol_prefix", "sparsec_"))
-        self.ffi = _declarations(self.prefix)
+        self.ffi = declarations(self.prefix)
         try:
             self.lib = self.ffi.dlopen(str(path.resolve()))
         except OSError as error:
@@ -92,13 +78,14 @@ class _Library:
 class Model:
     """A loaded artifact with one context: its workspace and its threads.
 
-    `run` may be called from several threads; the calls wait for each other. For runs at the same time, give each thread a
-    context of its own with `new_context`.
+    `run` may be called from several threads; the calls wait for each other. For runs at the same time, give each thread
+    a context of its own with `new_context`.
     """
 
     def __init__(self, library: _Library, threads: int) -> None:
         self._library = library
         self._lock = threading.Lock()
+        self._is_forked = False
         self._context: Any = None
         self._shapes: Any = None
         self.threads = threads
@@ -107,6 +94,7 @@ class Model:
         self.outputs = [_info(row) for row in self.manifest["outputs"]]
         self._create_context()
         self._bind_tensors()
+        _MODELS.add(self)
 
     def _create_context(self) -> None:
         ffi, prefix = self._library.ffi, self._library.prefix
@@ -118,6 +106,13 @@ class Model:
         if self._library.call("context_create", self._library.model, options, context, message, _MESSAGE_BYTES):
             raise SparsecError(f"{self._library.path}: {self._library.text(message)}")
         self._context = context[0]
+
+    def _renew_context(self) -> None:
+        """After a fork: the old one has no threads, and is busy for ever if a thread of the parent was running it."""
+        self._library.call("context_destroy", self._context)
+        self._context = self._shapes = None
+        self._create_context()
+        self._is_forked = False
 
     def _bind_tensors(self) -> None:
         """C structures that every run fills in anew."""
@@ -158,6 +153,8 @@ class Model:
         with self._lock:
             if self._context is None:
                 raise InputError(f"{self._library.path}: the model has been closed")
+            if self._is_forked:
+                self._renew_context()
             for tensor, array in zip(self._input_tensors, arrays, strict=True):
                 tensor.point_to(array)
             shapes = [a.shape for a in arrays]
@@ -224,6 +221,20 @@ class Model:
     def __del__(self) -> None:
         if getattr(self, "_context", None) is not None:
             self.close()
+
+
+_MODELS: weakref.WeakSet[Model] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """In the child: a lock may be held by a thread that does not exist here."""
+    for model in list(_MODELS):
+        model._lock = threading.Lock()
+        model._is_forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Tensor:

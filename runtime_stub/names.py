@@ -11,5 +11,5 @@ def with_prefix(text: str, prefix: str) -> str:
     """C text in which every identifier begins with `prefix` instead of `sparsec_`, macros likewise in capitals."""
     if prefix == DEFAULT_PREFIX:
         return text
-    text = re.sub(r"\bsparsec_(?=\w)", prefix, text)
-    return re.sub(r"\bSPARSEC_(?=\w)", prefix.upper(), text)
+    text = re.sub(r"\bsparsec_(?=\w|##)", prefix, text)
+    return re.sub(r"\bSPARSEC_(?=\w|##)", prefix.upper(), text)

@@ -11,10 +11,7 @@ Shape = list[int | str]
 
 def _weights(seed: int = 0, **shapes: tuple[int, ...]) -> list[onnx.TensorProto]:
     rng = np.random.default_rng(seed)
-    return [
-        numpy_helper.from_array((rng.standard_normal(s) / np.sqrt(s[-1])).astype(np.float32), n)
-        for n, s in shapes.items()
-    ]
+    return [numpy_helper.from_array((0.1 * rng.standard_normal(s)).astype(np.float32), n) for n, s in shapes.items()]
 
 
 def _model(

@@ -9,6 +9,7 @@ parameters, so that nothing is allocated.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from tvm import s_tir, tirx
 from tvm.ir.transform import Sequential
 
 from ...errors import InternalError
-from ...schedules.walk import walk
+from ...schedules.walk import children, walk
 from .memory import itemsize
 from .program import Size
 from .sizes import substitute
@@ -35,8 +36,8 @@ _C_TYPES = {
 _LANES = 32
 """Partial results of a reduction, on every ISA: the result is the same on all."""
 
-_PIECES = 8
-"""Copies of an innermost loop, at most, for the choices that it would make in every step."""
+_SPLITS = 8
+"""How often, at most, an innermost loop is written twice for a choice that it would make in every step."""
 
 _INFIX = {
     "Add": "+", "Sub": "-", "Mul": "*", "Div": "/", "Mod": "%", "EQ": "==", "NE": "!=", "LT": "<", "LE": "<=",
@@ -243,6 +244,7 @@ class _Text:
         self.touched: set[Any] = set()
         self.facts: list[tuple[Any, bool]] = []
         self.stack = 0
+        self.splits = 0
         self.cuts = 0
 
     def emit(self, line: str) -> None:
@@ -253,7 +255,7 @@ class _Text:
         """The outermost parallel loop, over the slice that the pool asks for."""
         self.local.add(loop.loop_var)
         self.natural.add(loop.loop_var)
-        self._pieces(loop, "int64_t", "begin", "end", _PIECES)
+        self._pieces(loop, "int64_t", "begin", "end")
 
     def statement(self, s: Any) -> None:
         """Any statement."""
@@ -281,10 +283,9 @@ class _Text:
         elif s.kind == tirx.ForKind.VECTORIZED:
             self.emit("#pragma clang loop vectorize(assume_safety)")
         high = extent if low == "0" else f"({low} + {extent})"
-        pieces = _PIECES if s.kind == tirx.ForKind.SERIAL else 1
-        self._pieces(s, _C_TYPES[_dtype(s.loop_var.ty.dtype)], low, high, pieces)
+        self._pieces(s, _C_TYPES[_dtype(s.loop_var.ty.dtype)], low, high)
 
-    def _pieces(self, s: Any, ctype: str, low: str, high: str, pieces: int) -> None:
+    def _pieces(self, s: Any, ctype: str, low: str, high: str) -> None:
         """A loop; an innermost one makes choices outside of it that it would make alike in every step, or by counting.
 
         Concatenation and padding would not become copies otherwise: the C compiler leaves the choice in the loop.
@@ -298,38 +299,47 @@ class _Text:
             return
         for binding in leaf.fixed:
             self.statement(binding)
-        self._piece(leaf, ctype, low, high, pieces)
+        self.splits = _SPLITS if s.kind in (tirx.ForKind.SERIAL, tirx.ForKind.PARALLEL) else 0
+        self._piece(leaf, ctype, low, high)
 
-    def _piece(self, leaf: _Leaf, ctype: str, low: str, high: str, pieces: int) -> None:
-        choice = self._choice(leaf) if pieces > 1 else None
+    def _piece(self, leaf: _Leaf, ctype: str, low: str, high: str) -> None:
+        choice = self._choice(leaf) if self.splits else None
         if choice is None:
             name = self.writer._name(leaf.var)
             self.emit(f"for ({ctype} {name} = {low}; {name} < {high}; ++{name}) {{")
             self._leaf_body(leaf)
             self.emit("}")
-        elif choice.cut is None:
+            return
+        self.splits -= 1
+        if choice.cut is None:
             self.emit(f"if ({self.expr(choice.condition)}) {{")
-            self._under((choice.condition, True), leaf, ctype, low, high, pieces // 2)
+            self._under(choice.condition, True, leaf, ctype, low, high)
             self.emit("} else {")
-            self._under((choice.condition, False), leaf, ctype, low, high, pieces - 1)
+            self._under(choice.condition, False, leaf, ctype, low, high)
             self.emit("}")
-        else:
-            cut = f"cut_{self.cuts}"
-            self.cuts += 1
-            inside = f"sparsec_max_int64({low}, {self.expr(choice.cut)})"
-            self.emit(f"const int64_t {cut} = sparsec_min_int64({high}, {inside});")
-            self.emit("{")
-            self._under((choice.condition, choice.below), leaf, ctype, low, cut, pieces // 2)
-            self.emit("}")
-            self.emit("{")
-            self._under((choice.condition, not choice.below), leaf, ctype, cut, high, pieces - 1)
-            self.emit("}")
+            return
+        cut = self._cut(low, high, choice.cut)
+        for first, last, value in ((low, cut, choice.below), (cut, high, not choice.below)):
+            if first != last:
+                self.depth -= 1
+                self._under(choice.condition, value, leaf, ctype, first, last)
+                self.depth += 1
 
-    def _under(self, fact: tuple[Any, bool], leaf: _Leaf, ctype: str, low: str, high: str, pieces: int) -> None:
+    def _cut(self, low: str, high: str, at: Any) -> str:
+        """Where a condition flips, as a number or a new constant between `low` and `high`."""
+        at = tvm.sym.Analyzer().simplify(at)
+        if low.isdecimal() and high.isdecimal() and isinstance(at, tirx.IntImm):
+            return str(min(int(high), max(int(low), int(at))))
+        name = f"cut_{self.cuts}"
+        self.cuts += 1
+        self.emit(f"const int64_t {name} = sparsec_min_int64({high}, sparsec_max_int64({low}, {self.expr(at)}));")
+        return name
+
+    def _under(self, condition: Any, value: bool, leaf: _Leaf, ctype: str, low: str, high: str) -> None:
         """A piece in which a condition is known."""
-        self.facts.append(fact)
+        self.facts.append((condition, value))
         self.depth += 1
-        self._piece(leaf, ctype, low, high, pieces)
+        self._piece(leaf, ctype, low, high)
         self.depth -= 1
         self.facts.pop()
 
@@ -351,16 +361,32 @@ class _Text:
         self.depth -= 1
 
     def _choice(self, leaf: _Leaf) -> _Choice | None:
-        """The first condition of a leaf that is the same in all its steps, or flips once."""
+        """A condition of a leaf that is the same in all its steps; else one that flips once."""
         varying = [leaf.var, *(b.var for b in leaf.moving)]
+        found = None
         for value in (*(b.value for b in leaf.moving), leaf.store.value):
-            for node in walk(value):
-                ternary = _ternary(node)
-                for condition in _conjuncts(ternary[0]) if ternary else ():
-                    found = _choose(condition, varying) if self._known(condition) is None else None
-                    if found is not None:
-                        return found
-        return None
+            for condition in self._open_conditions(value):
+                choice = _choose(condition, varying)
+                if choice is not None and choice.cut is None:
+                    return choice
+                found = found or choice
+        return found
+
+    def _open_conditions(self, e: Any) -> Iterator[Any]:
+        """Conditions of choices that are not made yet, without those in branches that are dead."""
+        ternary = _ternary(e)
+        if ternary is None:
+            for child in children(e):
+                yield from self._open_conditions(child)
+            return
+        condition, yes, no = ternary
+        known = self._known(condition)
+        if known is None:
+            yield from (part for part in _conjuncts(condition) if self._known(part) is None)
+        if known is not False:
+            yield from self._open_conditions(yes)
+        if known is not True:
+            yield from self._open_conditions(no)
 
     def _known(self, condition: Any) -> bool | None:
         """What a condition is known to be in this piece of a loop."""

@@ -18,10 +18,10 @@ demo: $(READY)      ## a real model: built, verified and timed against onnxrunti
 	$(PY) examples/demo.py
 
 test: $(READY)      ## what CI runs
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q -n 2 --dist loadgroup -m "not slow"
 
 test-all: $(READY)  ## with the long sweeps
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n 2 --dist loadgroup
 
 lint: $(READY)
 	$(PY) -m ruff check .
@@ -39,7 +39,7 @@ docs-check: $(READY)
 	$(PY) docs/generate.py --check
 
 golden: $(READY)    ## rewrites the golden files
-	$(PY) -m pytest -q tests --update-golden
+	$(PY) -m pytest -q -n 2 --dist loadgroup tests/golden tests/onnx_suite --update-golden
 
 bench: $(READY)     ## the public models against onnxruntime
 	$(PY) benchmarks/models.py

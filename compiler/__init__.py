@@ -48,9 +48,14 @@ def build(
     Raises:
         ModelError, UnsupportedError, ShapeError, TargetError, ToolchainError: see `sparsec.errors`.
     """
-    from .pipeline import Options, compile_model
-    from .target import resolve
-    from .tools.report import make_report
+    try:
+        from .pipeline import Options, compile_model
+        from .target import resolve
+        from .tools.report import make_report
+    except ModuleNotFoundError as error:
+        if (error.name or "sparsec").startswith("sparsec"):
+            raise
+        raise SparsecError(f"the package {error.name} is not installed; pip install 'sparsec[compiler]'") from error
 
     if emit not in _EMITS:
         raise SparsecError(f"unknown --emit {emit!r}; one of: {', '.join(_EMITS)}")

@@ -33,3 +33,10 @@ def one_name_per_module():
     yield
     twice = {str(file.relative_to(ROOT)): names for file, names in names_by_file().items() if len(names) > 1}
     assert not twice, f"loaded under two names: {twice}"
+
+
+def pytest_collection_modifyitems(items):
+    """With xdist a file's tests share a process and so its fixtures; the cases of the suite are spread."""
+    for item in items:
+        if "onnx_suite" not in item.nodeid:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from .graph import Node
 
 HINTS = {
-    "LSTM": "recurrent layers are not supported; export the model with them unrolled",
-    "GRU": "recurrent layers are not supported; export the model with them unrolled",
-    "RNN": "recurrent layers are not supported; export the model with them unrolled",
     "Loop": "run-time control flow is not supported; export the model with the loop unrolled",
     "Scan": "run-time control flow is not supported; export the model with the loop unrolled",
     "If": "the condition is known only at run time; bind more dimensions (--dim, --shape) or export a single branch",

@@ -251,4 +251,6 @@ def default_attrs(node: Node) -> dict[str, Any]:
                 attrs[name] = helper.get_attribute_value(value)
                 if isinstance(attrs[name], bytes):
                     attrs[name] = attrs[name].decode()
+                elif isinstance(attrs[name], list) and attrs[name] and isinstance(attrs[name][0], bytes):
+                    attrs[name] = [text.decode() for text in attrs[name]]
     return attrs | node.attrs

@@ -193,8 +193,6 @@ def build(
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the random inputs.")
 def run(artifact: Path, given: tuple[tuple[str, Path], ...], output: Path | None, threads: int, seed: int) -> None:
     """Runs an artifact once and prints what came out."""
-    import numpy as np
-
     from .runtime_stub.inputs import random_inputs
     from .runtime_stub.loader import load
 
@@ -203,12 +201,26 @@ def run(artifact: Path, given: tuple[tuple[str, Path], ...], output: Path | None
         missing = [row for row in model.manifest["inputs"] if row["name"] not in arrays]
         dims = _sizes(model.manifest, arrays)
         results = model.run({**random_inputs({**model.manifest, "inputs": missing}, dims, seed), **arrays})
-    header = ("output", "dtype", "shape", "min", "mean", "max", "not finite")
-    click.echo(_table(header, [_statistics(name, array) for name, array in results.items()]))
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for file, array in zip(_file_names(results), results.values(), strict=True):
-            np.save(output / file, array)
+            _save(output / file, array)
+    header = ("output", "dtype", "shape", "min", "mean", "max", "not finite")
+    click.echo(_table(header, [_statistics(name, array) for name, array in results.items()]))
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    """By a rename: a file is whole, or as it was."""
+    import numpy as np
+
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.save(file, array)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise SparsecError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _sizes(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, int]:

@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parent
 EXPECTED = FOLDER.parent / "tests" / "onnx_suite" / "expected.json"
 OLDEST_OPSET = 7
 _NODE = re.compile(r"^\w+Error: .*?(?:cannot be compiled: )?[^(]*\((?:ai\.\S+|\S+) opset \d+; inputs .*?\): ")
+_ERROR = re.compile(r"^\w+Error: ")
 _QUOTED = re.compile(r" ?\(?'[^']*'\)?")
 
 
@@ -24,6 +25,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def operators() -> str:
     """ONNX operators: opsets, node tests, what is refused."""
     import onnx
+
     from sparsec.compiler.frontend import registry, tvm_converters
 
     newest = onnx.defs.onnx_opset_version()
@@ -43,18 +45,18 @@ def operators() -> str:
         statuses = by_op[op]
         passed = statuses.count("pass")
         convertible = passed or op in own or op in tvm_converters.STANDARD
-        opsets = f"{max(first[op], OLDEST_OPSET)}–{newest}" if convertible else "none"
-        tests = f"{passed}/{len(statuses)}" if statuses else "–"
+        opsets = f"{max(first[op], OLDEST_OPSET)}-{newest}" if convertible else "none"
+        tests = f"{passed}/{len(statuses)}" if statuses else "-"
         rows.append((op, opsets, tests, "; ".join(_reasons(s for s in statuses if s != "pass"))))
     expanded = [status for name, (_, status) in cases.items() if name not in direct]
     microsoft = sorted(tvm_converters.MICROSOFT | {op for domain, op in registry.registered() if domain})
     done = sum(status == "pass" for _, status in direct.values())
     return (
-        "# Operators\n\n"
-        f"Opsets {OLDEST_OPSET} to {newest} of the default domain; older forms are rewritten to the newest. An operator without "
-        "a converter is taken apart by its function body where ONNX defines one. Tests are the node tests of onnx "
-        f"{onnx.__version__} whose tensors numpy can hold: {done} of {len(direct)} pass, and {expanded.count('pass')} of "
-        f"{len(expanded)} of the function bodies. The others are refused when the model is built, for the reasons given.\n\n"
+        f"# Operators\n\nOpsets {OLDEST_OPSET} to {newest} of the default domain; older forms are rewritten to it. "
+        "An operator without a converter is taken apart by its function body where ONNX defines one.\n\n"
+        f"Tests are the node tests of onnx {onnx.__version__} whose tensors numpy can hold: {done} of {len(direct)} "
+        f"pass, and {expanded.count('pass')} of {len(expanded)} of those of the function bodies. The others are "
+        "refused when the model is built, for the reasons given.\n\n"
         + _table(("Operator", "Opsets", "Tests", "Refused"), rows)
         + f"\nOf `com.microsoft`: {', '.join(microsoft)}.\n"
     )
@@ -62,7 +64,7 @@ def operators() -> str:
 
 def _reasons(refusals: Iterable[str]) -> list[str]:
     """Each reason once, the frequent ones first, without the names of one test's nodes and tensors."""
-    texts = collections.Counter(_QUOTED.sub("", _NODE.sub("", text)).split("  ")[0] for text in refusals)
+    texts = collections.Counter(_QUOTED.sub("", _ERROR.sub("", _NODE.sub("", text))) for text in refusals)
     return [text for text, _ in texts.most_common()]
 
 
@@ -85,11 +87,11 @@ def targets() -> str:
     from sparsec.compiler.target import TARGETS
 
     rows = [
-        (f"`{t.name}`", t.summary, f"`{t.triple}`", f"`{t.cpu}`", " ".join(t.requires) or "–") for t in TARGETS.values()
+        (f"`{t.name}`", t.summary, f"`{t.triple}`", f"`{t.cpu}`", " ".join(t.requires) or "-") for t in TARGETS.values()
     ]
     return (
-        "# Targets\n\n`native` is the first row that fits this machine. The runtime checks the required features before any "
-        "kernel runs.\n\n" + _table(("Target", "Machines", "Triple", "CPU", "Required features"), rows)
+        "# Targets\n\n`native` is the first row that fits this machine. The runtime checks the required features "
+        "before any kernel runs.\n\n" + _table(("Target", "Machines", "Triple", "CPU", "Required features"), rows)
     )
 
 

@@ -31,7 +31,7 @@ class WeightsWriter:
             for constant in pointers:
                 if not isinstance(constant, Constant) or id(constant.data) in self._by_identity:
                     continue
-                data = memoryview(np.ascontiguousarray(constant.data).reshape(-1).view(np.uint8))
+                data = np.ascontiguousarray(constant.data).reshape(-1).view(np.uint8).data
                 key = (str(data.nbytes), hashlib.sha256(data).digest())
                 if key not in self._offsets:
                     padding = bytes(-self.size % ALIGNMENT)

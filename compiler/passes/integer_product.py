@@ -51,8 +51,9 @@ def _dequantized(expr: relax.Expr, values: Values) -> tuple[relax.Var, float, in
 def integer_weights(expr: relax.Expr, values: Values) -> tuple[np.ndarray, np.ndarray] | None:
     """(int8 [K, N], scale[N]) of a constant matrix with zero point 0, also where it was transposed afterwards."""
     value = values.get(expr) if isinstance(expr, relax.Var) else expr
-    transposed = value is not None and op_name(value) == "relax.permute_dims" and len(expr.ty.shape) == 2
-    if transposed:
+    transposed = False
+    if value is not None and op_name(value) == "relax.permute_dims" and len(expr.ty.shape) == 2:
+        transposed = True
         inner = value.args[0]
         value = values.get(inner) if isinstance(inner, relax.Var) else inner
     if value is None or op_name(value) != "relax.dequantize":

@@ -56,14 +56,13 @@ class Toolchain:
 
     def run(self, *args: str) -> None:
         """`zig ARGS…`, quietly."""
-        done = subprocess.run(
-            [sys.executable, "-m", "ziglang", *args],
-            cwd=self.folder,
-            env=self._env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = [sys.executable, "-m", "ziglang", *args]
+        try:
+            done = subprocess.run(
+                command, cwd=self.folder, env=self._env, capture_output=True, text=True, check=False
+            )  # fmt: skip
+        except OSError as error:
+            raise ToolchainError(f"zig cannot be started: {error}") from error
         if done.returncode:
             head = "\n".join((done.stderr or done.stdout).strip().splitlines()[:12])
             raise ToolchainError(f"zig {args[0]} failed for {self.target.name} (exit {done.returncode}):\n{head}")

@@ -34,6 +34,8 @@ class Target:
     """What gcc and clang call `cpu` and `features`."""
     machine: str
     """`platform.machine()` of hosts that can run it."""
+    tuning: tuple[str, ...] = ()
+    """Further flags of `zig cc` for kernels."""
 
 
 _X86 = {"triple": "x86_64-linux-gnu.2.17", "llvm_triple": "x86_64-linux-gnu", "machine": "x86_64"}
@@ -48,7 +50,8 @@ TARGETS: dict[str, Target] = {
             cpu="x86-64-v4",
             features="+avx512vnni",
             isa="avx512",
-            c_flags="-march=x86-64-v4 -mavx512vnni",
+            c_flags="-march=x86-64-v4 -mavx512vnni -mprefer-vector-width=512",
+            tuning=("-mprefer-vector-width=512",),
             vector_bits=512,
             requires=("avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512vnni"),
             **_X86,

@@ -91,7 +91,15 @@ class Toolchain:
     def kernel_flags(self) -> tuple[str, ...]:
         """For code that runs only after the CPU was checked."""
         mcpu = self.target.cpu.replace("-", "_") + self.target.features.replace(",", "")
-        return ("-O3", "-std=gnu11", f"-mcpu={mcpu}", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+        return (
+            "-O3",
+            "-std=gnu11",
+            f"-mcpu={mcpu}",
+            *self.target.tuning,
+            "-ffp-contract=off",
+            "-fno-math-errno",
+            "-fno-trapping-math",
+        )
 
     def link_shared(self, objects: Sequence[str], output: str, prefix: str) -> None:
         """A shared library that exports `prefix*` alone and may be mapped read-only but for relocations."""

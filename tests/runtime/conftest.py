@@ -5,9 +5,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-CONVNET_DIMS = {"batch": (1, 8)}
-LOOKUP_DIMS = {"batch": (1, 4), "words": (1, 16)}
-
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
@@ -23,28 +20,28 @@ def _build(model, path, **options):
 
 @pytest.fixture(scope="session")
 def convnet_so(folder):
-    from small_models import convnet
+    from small_models import CONVNET_DIMS, convnet
 
     return _build(convnet(), folder / "convnet.so", dims=CONVNET_DIMS)
 
 
 @pytest.fixture(scope="session")
 def convnet_a(folder):
-    from small_models import convnet
+    from small_models import CONVNET_DIMS, convnet
 
     return _build(convnet(), folder / "convnet_a.a", dims=CONVNET_DIMS)
 
 
 @pytest.fixture(scope="session")
 def convnet_o(folder):
-    from small_models import convnet
+    from small_models import CONVNET_DIMS, convnet
 
     return _build(convnet(), folder / "convnet_o.o", dims=CONVNET_DIMS)
 
 
 @pytest.fixture(scope="session")
 def lookup_so(folder):
-    from small_models import lookup
+    from small_models import LOOKUP_DIMS, lookup
 
     return _build(lookup(), folder / "lookup.so", dims=LOOKUP_DIMS)
 

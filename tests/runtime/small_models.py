@@ -6,6 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+CONVNET_DIMS = {"batch": (1, 8)}
+LOOKUP_DIMS = {"batch": (1, 4), "words": (1, 16)}
+
 Shape = list[int | str]
 
 

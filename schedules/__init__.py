@@ -16,6 +16,7 @@ __all__ = ["RULES", "schedule"]
 
 _RULE_MODULES = (_elementwise, _reduction)
 UNSCHEDULED = "as written"
+MERGED = "merged"
 
 
 def schedule(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, str]:
@@ -33,31 +34,31 @@ def schedule(function: tirx.PrimFunc) -> tuple[tirx.PrimFunc, str]:
     merge_producers(sch, root)
     names: list[str] = []
     for block in sch.get_child_blocks(root):
-        name = _apply(sch, block)
+        sch, name = _apply(sch, block)
         if name not in names:
             names.append(name)
     return sch.mod["main"], " + ".join(names) or UNSCHEDULED
 
 
-def _apply(sch: Schedule, block: Any) -> str:
-    if _is_inside_another(sch, block):
-        return "merged"
+def _apply(sch: Schedule, block: Any) -> tuple[Schedule, str]:
+    """The schedule after the first rule that takes the block, and the rule's name."""
+    if _is_placed(sch, block):
+        return sch, MERGED
     for name, function in RULES.items():
-        before = sch.copy()
+        trial = sch.copy()
         try:
-            if function(sch, block):
-                return name
+            if function(trial, block):
+                return trial, name
         except ScheduleError:
-            del before
-    return UNSCHEDULED
+            continue
+    return sch, UNSCHEDULED
 
 
-def _is_inside_another(sch: Schedule, block: Any) -> bool:
-    """Whether another block shares its loops: the rule that takes that one moves both."""
+def _is_placed(sch: Schedule, block: Any) -> bool:
+    """Whether another block's rule brought it into its loops, or will move the loops that both are in."""
     loops = sch.get_loops(block)
-    return bool(loops) and len(sch.get_child_blocks(loops[0])) > 1 and not _is_last(sch, block, loops[0])
-
-
-def _is_last(sch: Schedule, block: Any, loop: Any) -> bool:
-    last = sch.get_child_blocks(loop)[-1]
-    return bool(sch.get(last).same_as(sch.get(block)))
+    if not loops:
+        return False
+    if int(sch.get(loops[0]).kind) == tirx.ForKind.PARALLEL:
+        return True
+    return not sch.get(sch.get_child_blocks(loops[0])[-1]).same_as(sch.get(block))

@@ -132,6 +132,19 @@ class _Writer:
             if _is_buffer(param) and isinstance(param.ty.elem_offset, tirx.Var):
                 self.bindings.append((param.ty.elem_offset, tirx.IntImm("int64", 0)))
 
+        self.accumulators = _accumulators(self.body)
+
+    def identity(self, store: Any) -> str | None:
+        """What a reduction starts from. TVM takes the smallest finite number and the index -1: wrong for -inf."""
+        if not _among(store.buffer, self.accumulators):
+            return None
+        dtype, value = _dtype(store.buffer.ty.dtype), store.value
+        if isinstance(value, tirx.FloatImm) and abs(float(value)) == float(np.finfo(dtype).max):
+            return _float_literal(math.copysign(math.inf, float(value)), dtype)
+        if isinstance(value, tirx.IntImm) and int(value) == -1:
+            return _int_literal(int(np.iinfo(dtype).max), dtype)
+        return None
+
     def run(self) -> CFunction:
         nests = self._split(self.body)
         temporaries = tuple(
@@ -273,7 +286,7 @@ class _Text:
     def _for(self, s: Any) -> None:
         reduction = lane_reduction(s)
         if reduction is not None:
-            self._reduce_in_lanes(s, *reduction)
+            self._reduce_in_lanes(s, reduction)
             return
         self.local.add(s.loop_var)
         self.natural.add(s.loop_var)
@@ -290,11 +303,20 @@ class _Text:
 
         Concatenation and padding would not become copies otherwise: the C compiler leaves the choice in the loop.
         """
-        leaf = _Leaf.of(s)
+        body = _flatten(s.body)
+        choice = _guard(s.loop_var, body)
+        if choice is not None:
+            # An extent that its tiles do not divide: the last one ends earlier.
+            high = self._cut(low, high, choice.cut)
+            body = [*body[:-1], *_flatten(body[-1].then_case)]
+        leaf = _Leaf.of(s.loop_var, body)
         if leaf is None:
             name = self.writer._name(s.loop_var)
             self.emit(f"for ({ctype} {name} = {low}; {name} < {high}; ++{name}) {{")
-            self._block(s.body)
+            self.depth += 1
+            for statement in body:
+                self.statement(statement)
+            self.depth -= 1
             self.emit("}")
             return
         for binding in leaf.fixed:
@@ -366,7 +388,7 @@ class _Text:
         found = None
         for value in (*(b.value for b in leaf.moving), leaf.store.value):
             for condition in self._open_conditions(value):
-                choice = _choose(condition, varying)
+                choice = _choose(condition, varying, leaf.moving)
                 if choice is not None and choice.cut is None:
                     return choice
                 found = found or choice
@@ -399,46 +421,47 @@ class _Text:
             return False if False in known else None if None in known else True
         return None
 
-    def _reduce_in_lanes(self, loop: Any, kind: str, store: Any, operand: Any) -> None:
+    def _reduce_in_lanes(self, loop: Any, reduction: LaneReduction) -> None:
         """x[i] = op(x[i], f(k)) over k: `_LANES` partial results, so that the loop is a vector loop on every ISA."""
-        self._touch(store.buffer)
-        self.written.append(store.buffer)
         self.local.add(loop.loop_var)
         self.natural.add(loop.loop_var)
-        dtype = _dtype(store.buffer.ty.dtype)
-        ctype, name = _C_TYPES[dtype], self.writer._name(loop.loop_var)
+        name = self.writer._name(loop.loop_var)
         itype, extent = _C_TYPES[_dtype(loop.loop_var.ty.dtype)], self.expr(loop.extent)
-        target = f"{self.writer._name(store.buffer)}[{self.expr(store.indices[0])}]"
+        rows = []
+        for number, part in enumerate(reduction.parts):
+            self._touch(part.store.buffer)
+            self.written.append(part.store.buffer)
+            rows.append((f"lanes_{number}", part, self._element(part.store.buffer, part.store.indices)))
 
-        def update(into: str, value: str) -> str:
-            return (
-                f"{into} = {into} + {value};"
-                if kind == "Add"
-                else f"{into} = sparsec_{kind.lower()}_{dtype}({into}, {value});"
-            )
-
-        start = {"Add": "0", "Max": "-__builtin_inf()", "Min": "__builtin_inf()"}[kind]
         self.emit("{")
         self.depth += 1
         self.emit(f"enum {{ LANES = {_LANES} }};")
-        self.emit(f"_Alignas(64) {ctype} lanes[LANES];")
+        for lanes, part, _ in rows:
+            self.emit(f"_Alignas(64) {_C_TYPES[part.dtype]} {lanes}[LANES];")
         self.emit(f"{itype} at = 0;")
-        self.emit(f"for (int lane = 0; lane < LANES; ++lane) lanes[lane] = ({ctype}){start};")
+        for lanes, part, _ in rows:
+            start = {"Add": "0", "Max": "-__builtin_inf()", "Min": "__builtin_inf()"}[part.kind]
+            self.emit(f"for (int lane = 0; lane < LANES; ++lane) {lanes}[lane] = ({_C_TYPES[part.dtype]}){start};")
         for head, lane in (
-            ("for (; at + LANES <= EXTENT; at += LANES) for (int lane = 0; lane < LANES; ++lane) {", "at + lane"),
-            ("for (int lane = 0; at < EXTENT; ++at, ++lane) {", "at"),
+            (f"for (; at + LANES <= {extent}; at += LANES) for (int lane = 0; lane < LANES; ++lane) {{", "at + lane"),
+            (f"for (int lane = 0; at < {extent}; ++at, ++lane) {{", "at"),
         ):
-            self.emit(head.replace("EXTENT", extent))
+            self.emit(head)
             self.depth += 1
             self.emit(f"const {itype} {name} = {lane};")
-            for binding in _flatten(loop.body)[:-1]:
+            for binding in reduction.bindings:
                 self.statement(binding)
-            self.emit(update("lanes[lane]", self.expr(operand)))
+            for lanes, part, _ in rows:
+                self.emit(part.update(f"{lanes}[lane]", self.expr(part.operand)))
             self.depth -= 1
             self.emit("}")
         self.emit("for (int half = LANES / 2; half > 0; half /= 2)")
-        self.emit("    for (int lane = 0; lane < half; ++lane) " + update("lanes[lane]", "lanes[lane + half]"))
-        self.emit(update(target, "lanes[0]"))
+        self.emit("    for (int lane = 0; lane < half; ++lane) {")
+        for lanes, part, _ in rows:
+            self.emit(f"        {part.update(f'{lanes}[lane]', f'{lanes}[lane + half]')}")
+        self.emit("    }")
+        for lanes, part, target in rows:
+            self.emit(part.update(target, f"{lanes}[0]"))
         self.depth -= 1
         self.emit("}")
 
@@ -485,7 +508,8 @@ class _Text:
     def _bufferstore(self, s: Any) -> None:
         self._touch(s.buffer)
         self.written.append(s.buffer)
-        self.emit(f"{self._element(s.buffer, s.indices)} = {self.expr(s.value)};")
+        value = self.writer.identity(s) or self.expr(s.value)
+        self.emit(f"{self._element(s.buffer, s.indices)} = {value};")
 
     def _attrstmt(self, s: Any) -> None:
         for inner in _flatten(s.body):
@@ -685,21 +709,33 @@ class _Leaf:
     store: Any
 
     @staticmethod
-    def of(loop: Any) -> _Leaf | None:
-        """The loop as a leaf, if it is one."""
-        *bindings, store = _flatten(loop.body)
+    def of(var: Any, body: list[Any]) -> _Leaf | None:
+        """The loop over `var` as a leaf, if it is one."""
+        *bindings, store = body
         if type(store).__name__ != "BufferStore" or any(type(b).__name__ != "Bind" for b in bindings):
             return None
         if any(type(node).__name__ == "Let" for s in (*bindings, store) for node in walk(s.value)):
             return None
-        varying, fixed, moving = [loop.loop_var], [], []
+        varying, fixed, moving = [var], [], []
         for binding in bindings:
             if _is_pure(binding.value) and not _mentions(binding.value, varying):
                 fixed.append(binding)
             else:
                 moving.append(binding)
                 varying.append(binding.var)
-        return _Leaf(loop.loop_var, fixed, moving, store)
+        return _Leaf(var, fixed, moving, store)
+
+
+def _guard(var: Any, body: list[Any]) -> _Choice | None:
+    """The condition under which a loop body does anything, if it holds up to some step and not after."""
+    *bindings, last = body
+    if type(last).__name__ != "IfThenElse" or last.else_case is not None:
+        return None
+    if any(type(b).__name__ != "Bind" or not _is_pure(b.value) for b in bindings):
+        return None
+    parts = _conjuncts(last.condition)
+    choice = _choose(parts[0], [var, *(b.var for b in bindings)], bindings) if len(parts) == 1 else None
+    return choice if choice is not None and choice.cut is not None and choice.below else None
 
 
 def _is_pure(e: Any) -> bool:
@@ -725,8 +761,8 @@ def _conjuncts(condition: Any) -> list[Any]:
     return [condition]
 
 
-def _choose(condition: Any, varying: list[Any]) -> _Choice | None:
-    """How to take a condition out of a loop over `varying[0]`."""
+def _choose(condition: Any, varying: list[Any], bindings: list[Any]) -> _Choice | None:
+    """How to take a condition out of a loop over `varying[0]`, whose steps bind the other varying variables."""
     if not _is_pure(condition):
         return None
     if not _mentions(condition, varying):
@@ -738,10 +774,15 @@ def _choose(condition: Any, varying: list[Any]) -> _Choice | None:
     left, right = condition.a, condition.b
     if not _mentions(left, varying):
         left, right, below = right, left, not below
+    left = next((b.value for b in bindings if b.var.same_as(left)), left)
     shift: Any = 0
-    if type(left).__name__ in ("Add", "Sub") and not _mentions(left.b, varying):
-        left, shift = left.a, (left.b if type(left).__name__ == "Add" else -left.b)
+    if type(left).__name__ == "Sub" and not _mentions(left.b, varying):
+        left, shift = left.a, -left.b
+    elif type(left).__name__ == "Add":
+        left, shift = (left.b, left.a) if _mentions(left.b, varying) else (left.a, left.b)
     if not isinstance(left, tirx.Var) or not left.same_as(varying[0]) or _mentions(right, varying):
+        return None
+    if not isinstance(shift, int) and _mentions(shift, varying):
         return None
     # below: v < cut or v <= cut - 1; above: v >= cut or v > cut - 1
     strict = kind in ("LT", "GT")
@@ -758,25 +799,87 @@ def _among(var: Any, pool: list[Any]) -> bool:
     return any(var.same_as(other) for other in pool)
 
 
-def lane_reduction(loop: Any) -> tuple[str, Any, Any] | None:
-    """(operation, its store, its operand) when a loop does nothing but reduce float values into one place."""
-    *bindings, store = _flatten(loop.body)
-    if type(store).__name__ != "BufferStore" or any(type(b).__name__ != "Bind" for b in bindings):
-        return None
+@dataclass(frozen=True)
+class _Part:
+    """One value that a loop reduces: its operation, the store to it and what the loop adds."""
+
+    kind: str
+    store: Any
+    operand: Any
+
+    @property
+    def dtype(self) -> str:
+        """Of the accumulator."""
+        return _dtype(self.store.buffer.ty.dtype)
+
+    def update(self, into: str, value: str) -> str:
+        """C statement."""
+        if self.kind == "Add":
+            return f"{into} = {into} + {value};"
+        return f"{into} = sparsec_{self.kind.lower()}_{self.dtype}({into}, {value});"
+
+
+@dataclass(frozen=True)
+class LaneReduction:
+    """A loop that does nothing but reduce float values, each into one place."""
+
+    bindings: list[Any]
+    parts: list[_Part]
+
+
+def lane_reduction(loop: Any) -> LaneReduction | None:
+    """What a loop reduces, if it does nothing else."""
     if loop.kind != tirx.ForKind.SERIAL or not isinstance(loop.min, tirx.IntImm) or int(loop.min) != 0:
         return None
-    kind, value = type(store.value).__name__, store.value
-    if kind not in ("Add", "Max", "Min") or not _dtype(store.buffer.ty.dtype).startswith("float"):
+    if isinstance(loop.extent, tirx.IntImm) and int(loop.extent) < _LANES:
         return None
+    statements = _flatten(loop.body)
+    bindings = [s for s in statements if type(s).__name__ == "Bind"]
+    stores = statements[len(bindings) :]
+    if not stores or any(type(s).__name__ != "BufferStore" for s in stores):
+        return None
+    results = [b for b in bindings if any(b.var.same_as(s.value) for s in stores)]
+    bindings = [b for b in bindings if b not in results]
     moving = [loop.loop_var, *(b.var for b in bindings)]
-    if _dtype(store.buffer.ty.dtype) == "float16" or _mentions(store.indices[0], moving):
+    buffers = [s.buffer for s in stores]
+    parts = []
+    for store in stores:
+        value = next((b.value for b in results if b.var.same_as(store.value)), store.value)
+        kind, dtype = type(value).__name__, _dtype(store.buffer.ty.dtype)
+        if kind not in ("Add", "Max", "Min") or dtype not in ("float32", "float64"):
+            return None
+        if _mentions(store.indices[0], [*moving, *buffers]) or not _is_load(value.a, store):
+            return None
+        if _mentions(value.b, [*buffers, *(b.var for b in results)]):
+            return None
+        parts.append(_Part(kind, store, value.b))
+    if any(_mentions(b.value, buffers) for b in bindings):
         return None
-    accumulator, operand = value.a, value.b
-    if type(accumulator).__name__ != "TensorLoad" or not accumulator.source.same_as(store.buffer):
-        return None
-    if not tvm_ffi.structural_equal(accumulator.indices[0], store.indices[0]) or _mentions(operand, [store.buffer]):
-        return None
-    return kind, store, operand
+    return LaneReduction(bindings, parts)
+
+
+def _accumulators(body: Any) -> list[Any]:
+    """Buffers whose elements become the larger or smaller of what they were and something else."""
+    values = {node.var: node.value for node in walk(body) if type(node).__name__ == "Bind"}
+    found = []
+    for node in walk(body):
+        if type(node).__name__ == "BufferStore":
+            value = values.get(node.value, node.value) if isinstance(node.value, tirx.Var) else node.value
+            kind = type(value).__name__
+            if (kind in ("Max", "Min") and _is_load(value.a, node)) or (
+                kind == "Select" and _is_load(value.true_value, node)
+            ):
+                found.append(node.buffer)
+    return found
+
+
+def _is_load(e: Any, store: Any) -> bool:
+    """Whether an expression is what stands where a store writes."""
+    return (
+        type(e).__name__ == "TensorLoad"
+        and e.source.same_as(store.buffer)
+        and tvm_ffi.structural_equal(e.indices[0], store.indices[0])
+    )
 
 
 def _mentions(expr: Any, variables: list[Any]) -> bool:

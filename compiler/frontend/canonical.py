@@ -218,3 +218,14 @@ def _group_norm(node: Node, rewriter: Rewriter) -> None:
 @_rule("DequantizeLinear", "QuantizeLinear", before=13)
 def _quantize(node: Node, rewriter: Rewriter) -> None:
     node.attrs.pop("axis", None)
+
+
+@_rule("RoiAlign", before=16)
+def _roi_align(node: Node, rewriter: Rewriter) -> None:
+    node.attrs.setdefault("coordinate_transformation_mode", "output_half_pixel")
+
+
+@_rule("DFT", before=20)
+def _dft(node: Node, rewriter: Rewriter) -> None:
+    axis = node.attrs.pop("axis", 1)
+    _set_input(node, 2, rewriter.constant(np.array(axis, np.int64), f"{node.outputs[0]}/axis"))

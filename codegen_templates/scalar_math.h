@@ -107,30 +107,24 @@ SPARSEC_INLINE float sparsec_tanh_float32(float x) {
     return copysignf(x != x ? x : y, x);
 }
 
-/* erf: x P(x^2) below 1, 1 - e^-Q(|x|) above; absolute error below 2.5e-7. */
+/* erf: x P(x^2) / Q(x^2) for |x| <= 3.92, constant beyond; absolute error below 5e-7. */
 SPARSEC_INLINE float sparsec_erf_float32(float x) {
-    float a = fabsf(x), s = a * a;
-    float p = -0x1.4497840000000p-17f;
-    p = p * s + 0x1.d89ff40000000p-14f;
-    p = p * s - 0x1.bcd3a40000000p-11f;
-    p = p * s + 0x1.562abe0000000p-8f;
-    p = p * s - 0x1.b829d00000000p-6f;
-    p = p * s + 0x1.ce2f0a0000000p-4f;
-    p = p * s - 0x1.8127460000000p-2f;
-    p = p * s + 0x1.20dd760000000p+0f;
-    float c = a > 4.0f ? 4.0f : a;
-    float q = 0x1.0fbf040000000p-25f;
-    q = q * c - 0x1.35bf740000000p-19f;
-    q = q * c + 0x1.b5b31a0000000p-15f;
-    q = q * c - 0x1.4960e60000000p-11f;
-    q = q * c + 0x1.3e75de0000000p-8f;
-    q = q * c - 0x1.b42fdc0000000p-6f;
-    q = q * c + 0x1.c3f1f00000000p-4f;
-    q = q * c + 0x1.43647c0000000p-1f;
-    q = q * c + 0x1.215c800000000p+0f;
-    q = q * c - 0x1.5ecaa20000000p-12f;
-    float y = a < 1.0f ? a * p : 1.0f - sparsec_exp_float32(-q);
-    return copysignf(x != x ? x : y, x);
+    float c = x > 3.92f ? 3.92f : x;
+    c = c < -3.92f ? -3.92f : c;
+    const float s = c * c;
+    float p = 0x1.11190cp-19f;
+    p = p * s + 0x1.2d70d8p-12f;
+    p = p * s + 0x1.fb0492p-9f;
+    p = p * s + 0x1.b2ab56p-5f;
+    p = p * s + 0x1.8ac6e2p-3f;
+    p = p * s + 0x1.20dd72p+0f;
+    float q = 0x1.3f5bcap-15f;
+    q = q * s + 0x1.37737ap-10f;
+    q = q * s + 0x1.f129p-7f;
+    q = q * s + 0x1.d76222p-4f;
+    q = q * s + 0x1.02219cp-1f;
+    q = q * s + 1.0f;
+    return c * p / q;
 }
 
 #pragma clang fp contract(off)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import tvm
 from tvm import tirx
 
-from ...schedules import schedule
+from ...errors import InternalError
+from ...schedules import UNSCHEDULED, schedule
 from ..target import Target
 from .c_source import CFunction, to_c
 from .program import KernelSource
@@ -33,13 +34,21 @@ class Compiled:
     sources: tuple[KernelSource, ...]
 
 
+def _compile(symbol: str, function: tirx.PrimFunc, target: tvm.target.Target) -> TirFunction:
+    scheduled, rule = schedule(function)
+    try:
+        return TirFunction(to_c(symbol, scheduled, target), rule)
+    except InternalError:
+        # A schedule may ask for more local memory than a kernel has, or for an amount known only at run time.
+        return TirFunction(to_c(symbol, function, target), UNSCHEDULED)
+
+
 def compile_functions(functions: Mapping[str, tirx.PrimFunc], target: Target) -> Compiled:
     """Schedules and prints every function; kernels are named `sparsec_k_<name>`, `sparsec_k_<name>_1`, …"""
     tvm_target = tvm.target.Target({"kind": "llvm", "mtriple": target.llvm_triple})
     done = {}
     for name, function in functions.items():
-        scheduled, rule = schedule(function)
-        done[name] = TirFunction(to_c(f"sparsec_k_{name}", scheduled, tvm_target), rule)
+        done[name] = _compile(f"sparsec_k_{name}", function, tvm_target)
     texts = ["".join(kernel.text + "\n" for kernel in f.code.kernels) for f in done.values()]
     sources = [
         KernelSource(

@@ -12,6 +12,8 @@ from programs import StepError, compiled, const, lowered, run, texts
 from references import conv2d, erf, group_norm, scatter_elements, scatter_nd, softmax, topk
 from tvm import relax, tirx
 
+from sparsec.schedules import UNSCHEDULED
+
 op = relax.op
 nn = relax.op.nn
 F32, F64, I32, I64, BOOL = "float32", "float64", "int32", "int64", "bool"
@@ -159,6 +161,18 @@ case("slice", lambda x: op.strided_slice(x, [0, 1], [1, 2], [4, 11], [1, 3]), la
 case("slice_back", lambda x: op.strided_slice(x, [1], [-1], [-20], [-2]), lambda x: x[:, ::-2], ((5, 13), F32))
 case("pad", lambda x: nn.pad(x, [0, 0, 1, 2, 3, 0], "constant", 1.5),
      lambda x: np.pad(x, [(0, 0), (1, 2), (3, 0)], constant_values=1.5), ((2, 3, 5), F32))
+case("pad_last_dynamic", lambda x: nn.pad(x, [1, 0, 1, 2]), lambda x: np.pad(x, [(1, 0), (1, 2)]), ((3, "n"), F32),
+     sizes=DYNAMIC)
+case("pad_images", lambda x: nn.pad(x, [0, 0, 1, 0, 1, 2, 3, 1]),
+     lambda x: np.pad(x, [(0, 0), (1, 0), (1, 2), (3, 1)]), ((2, 3, 5, 7), F32))
+case("pad_sum", lambda x, y: op.add(nn.pad(x, [1, 2, 0, 1]), nn.pad(y, [2, 1, 1, 0])),
+     lambda x, y: np.pad(x, [(1, 2), (0, 1)]) + np.pad(y, [(2, 1), (1, 0)]), ((4, 9), F32), ((4, 9), F32))
+case("concat_last_dynamic", lambda x, y: op.concat([x, y], 1), lambda x, y: np.concatenate([x, y], 1), ((3, "n"), F32),
+     ((3, 4), F32), sizes=DYNAMIC)
+case("concat_many", lambda *a: nn.relu(op.concat(list(a), 1)), lambda *a: np.maximum(np.concatenate(a, 1), 0),
+     *[((2, n, 3), F32) for n in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10)])
+case("concat_flat", lambda x, y, z: op.concat([x, y, z], 0), lambda *a: np.concatenate(a), ((3,), F32), ((100,), F32),
+     ((65,), F32))
 case("pad_dynamic", lambda x: nn.pad(x, [0, 0, 1, 2]), lambda x: np.pad(x, [(0, 0), (1, 2)]), (("n", 5), F32),
      sizes=DYNAMIC)
 for _mode in ("reflect", "replicate"):
@@ -188,6 +202,13 @@ for _name, _numpy in REDUCERS.items():
          ((3, "n", 5), F32, 0.5, 1.5), tol=1e-6, sizes=DYNAMIC)
     case(f"{_name}_dynamic_rows", lambda x, f=_name: getattr(op, f)(x, [1]), lambda x, f=_numpy: f(x, axis=1),
          (("n", 67), F32, 0.9, 1.1), tol=1e-6, sizes=DYNAMIC)
+case("sum_ragged", lambda x: op.sum(x, [1]), lambda x: x.sum(1), ((3, 5, 131), F32), tol=1e-5)
+case("sum_columns_dynamic", lambda x: nn.relu(op.sum(x, [0])), lambda x: np.maximum(x.sum(0), 0), ((9, "n"), F32),
+     tol=1e-5, sizes=[{"n": 1}, {"n": 127}, {"n": 300}])
+case("mean_planes", lambda x: op.mean(x, [2, 3]), lambda x: x.mean((2, 3)), ((2, 20, 7, 9), F32), tol=1e-5)
+case("mean_channels", lambda x: op.mean(x, [1]), lambda x: x.mean(1), ((2, 20, 28, 28), F32), tol=1e-5)
+case("moments", lambda x: (op.mean(x, [1]), op.variance(x, [1])), lambda x: [x.mean(1), x.var(1)], ((40, 100), F32),
+     tol=1e-5)
 case("sum_int", lambda x: op.sum(x, [1]), lambda x: x.sum(1, dtype=np.int32), ((3, 70), I32))
 case("max_int8", lambda x: op.max(x, [0]), lambda x: x.max(0), ((3, 70), "int8"))
 case("max_long", lambda x: op.max(x, [1]), lambda x: x.max(1), ((3, 70), I64))
@@ -365,6 +386,25 @@ def test_nan_and_infinity(name, tmp_path):
     (got,) = run(program, compiled(program.sources, tmp_path), arrays, cuts=3)
     with np.errstate(all="ignore"):
         np.testing.assert_allclose(got, reference(*arrays.values()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["max", "min", "argmax", "argmin"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_nothing_but_infinities(name, axis, tmp_path):
+    x = np.full((40, 40), -np.inf if "max" in name else np.inf, np.float32)
+    x[:2, :2] = 1
+    program = lowered(lambda x: getattr(op, name)(x, axis), {"x": (x.shape, F32)})
+    (got,) = run(program, compiled(program.sources, tmp_path), {"x": x}, cuts=3)
+    assert (got == getattr(np, name)(x, axis)).all()
+
+
+def test_local_memory_beyond_the_limit_falls_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("sparsec.compiler.lower.c_source._STACK_BYTES", 0)
+    program = lowered(lambda x: op.mean(x, [1]), {"x": ((20, 12), F32)})
+    assert {step.reason for step in program.steps} == {UNSCHEDULED}
+    x = np.arange(240, dtype=np.float32).reshape(20, 12)
+    (got,) = run(program, compiled(program.sources, tmp_path), {"x": x})
+    np.testing.assert_allclose(got, x.mean(1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("index", [-99, 9, 2**40])

@@ -45,7 +45,7 @@ def test_with_gcc(sanitizer, sources, tmp_path, tmp_path_factory):
     if why:
         pytest.skip(why)
     tree = shutil.copytree(sources, tmp_path / "c")
-    flags = f"-O1 -g -Wall -Werror -fsanitize={sanitizer} -fno-sanitize-recover=all"
+    flags = f"-O1 -g -fsanitize={sanitizer} -fno-sanitize-recover=all"
     run(["make", "-s", "-j2", "model.a", "CC=gcc", f"CFLAGS={flags}"], tree)
     options = [*flags.split(), "-DNO_INTERPOSE", "-I."]
     run(["gcc", *options, PROGRAM, "model.a", "-lm", "-lpthread", "-o", "many_runs"], tree)

@@ -28,6 +28,7 @@ from .passes.choose_kernels import choose_kernels
 from .passes.fuse_layers import fuse_layers
 from .passes.legalize import fuse_tir, legalize
 from .passes.recognize_activations import expand_activations, recognize_activations
+from .passes.recognize_attention import recognize_attention
 from .passes.recognize_layer_norm import recognize_layer_norm
 from .target import Target
 
@@ -98,6 +99,12 @@ def _dims(c: Compilation) -> tuple[Dim, ...]:
     return tuple(Dim(d.name, d.lower, d.upper) for d in c.prepared.dims.values())
 
 
+def _attention(c: Compilation) -> None:
+    if c.options.target.isa == "avx512":
+        c.graph = recognize_attention(c.graph)
+        check.check_graph(c.graph)
+
+
 def _fuse_layers(c: Compilation) -> None:
     c.graph = fuse_layers(c.graph, integer=c.options.target.isa == "avx512")
     check.check_graph(c.graph)
@@ -141,6 +148,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("import", "ONNX to Relax, one converter per operator", _import, _script),
     Stage("layer_norm", "layer normalization that was spelled out", _pass(recognize_layer_norm), _script),
     Stage("activations", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
+    Stage("attention", "attention with quantized operands, whole", _attention, _script),
     Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _fuse_layers, _script),
     Stage("choose", "the kernel of each product with constant weights", _choose, _script),
     Stage("expand", "activations that no layer took become operators again", _pass(expand_activations), _script),

@@ -229,3 +229,8 @@ def _roi_align(node: Node, rewriter: Rewriter) -> None:
 def _dft(node: Node, rewriter: Rewriter) -> None:
     axis = node.attrs.pop("axis", 1)
     _set_input(node, 2, rewriter.constant(np.array(axis, np.int64), f"{node.outputs[0]}/axis"))
+
+
+@_rule("STFT", before=NEWEST)
+def _stft(node: Node, rewriter: Rewriter) -> None:
+    node.attrs.setdefault("onesided", 1)  # onnx's inference takes 0 where the attribute is absent

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...codegen_templates import conv, gather, gemm, norm, pool, spmm
+from ...codegen_templates import attention, conv, gather, gemm, norm, pool, spmm
 from ...codegen_templates.use import Code, KernelUse, Operand, Packed, Temp, Tensor
 from ...errors import InternalError
 from ..graph import Layer
@@ -150,3 +150,9 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
     return spmm.plan_spmm(
         isa, attrs["columns"], attrs["stride"], weights, layer.epilogue, quantization, attrs["reason"], attrs["dense"]
     )
+
+
+@_family("attention")
+def _attention(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    q, k, _, *mask = operands
+    return attention.plan_attention(isa, q, k, layer.attrs["parameters"], mask[0] if mask else None)

@@ -68,7 +68,7 @@ def stft(context: Context, node: Node) -> Any:
     places = (np.arange(frames)[:, None] * step + np.arange(length)).reshape(-1)
     columns, results = _columns(length, False, one_sided)
     x = context.expr(node.inputs[0])
-    x = context.emit(relax.op.take(x, constant(places.astype(np.int64)), 1))
+    x = context.emit(relax.op.take(x, constant(places.astype(np.int64)), 1, mode="fast"))
     rows = context.algebra.size(shape[0] * frames)
     if node.input(2) and window is None:
         x = context.emit(context.reshape(x, [rows, length, parts]))

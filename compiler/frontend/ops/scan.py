@@ -1,4 +1,4 @@
-"""Cumulative products, and reading bits as another type."""
+"""Cumulative products, the largest elements, and reading bits as another type."""
 
 from __future__ import annotations
 
@@ -28,10 +28,25 @@ def cumprod(context: Context, node: Node) -> Any:
     return relax.op.flip(y, axis) if attrs["reverse"] else y
 
 
+@converter("TopK")
+def top_k(context: Context, node: Node) -> list[Any]:
+    """TopK-24; equal elements keep their order, and the result is sorted even where it need not be."""
+    attrs, shape = context.attrs(node), context.shape(node.inputs[0])
+    count = int(context.number(node.inputs[1], "k"))
+    axis = attrs["axis"] % len(shape)
+    if context.algebra.decide(shape[axis] >= count) is not True:
+        raise CannotConvert(f"it takes {count} of an axis that may be shorter: raise the dimension's lower bound")
+    x = context.expr(node.inputs[0])
+    both = context.emit(relax.op.topk(x, count, axis, "both", bool(attrs["largest"]), "int64"))
+    return [relax.TupleGetItem(both, i) for i in range(2)]
+
+
 @converter("BitCast")
 def bit_cast(context: Context, node: Node) -> Any:
     """BitCast-26 between types of one size."""
     target, source = to_dtype(node.attrs["to"]), context.dtype(node.inputs[0])
+    if source == "bool" and target in ("int8", "uint8"):
+        return relax.op.astype(context.expr(node.inputs[0]), target)
     if to_numpy(source).itemsize != to_numpy(target).itemsize or "bool" in (source, target):
         raise CannotConvert(f"reading {source} as {target} is not supported")
 

@@ -62,7 +62,15 @@ SPARSEC_BITS_BOTH(double, float64, uint64_t, uint64)
 #undef SPARSEC_BITS_BOTH
 #undef SPARSEC_BITS
 
-#pragma clang fp contract(fast)
+/* One instruction and one rounding where the CPU has it. Left to the compiler, the choice could differ between a vector
+ * loop and its remainder, and results would depend on how a range is cut. */
+SPARSEC_INLINE float sparsec_fma(float a, float b, float c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return __builtin_fmaf(a, b, c);
+#else
+    return a * b + c;
+#endif
+}
 
 /* 2^n for the n that was rounded by adding 1.5 * 2^23, split in two factors so that denormal results are right. */
 SPARSEC_INLINE float sparsec_scale_by_power(float value, float rounded) {
@@ -76,17 +84,17 @@ SPARSEC_INLINE float sparsec_scale_by_power(float value, float rounded) {
 SPARSEC_INLINE float sparsec_exp_float32(float x) {
     x = x > 89.0f ? 89.0f : x;
     x = x < -104.5f ? -104.5f : x;
-    float t = x * 0x1.715476p+0f + 0x1.8p+23f;
+    float t = sparsec_fma(x, 0x1.715476p+0f, 0x1.8p+23f);
     float n = t - 0x1.8p+23f;
-    float r = x - n * 0x1.62e4p-1f;
-    r = r - n * 0x1.7f7d1cp-20f;
+    float r = sparsec_fma(n, -0x1.62e4p-1f, x);
+    r = sparsec_fma(n, -0x1.7f7d1cp-20f, r);
     float p = 0x1.6d43280000000p-10f;
-    p = p * r + 0x1.120b740000000p-7f;
-    p = p * r + 0x1.5554ea0000000p-5f;
-    p = p * r + 0x1.5554dc0000000p-3f;
-    p = p * r + 0x1.0000000000000p-1f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
+    p = sparsec_fma(p, r, 0x1.120b740000000p-7f);
+    p = sparsec_fma(p, r, 0x1.5554ea0000000p-5f);
+    p = sparsec_fma(p, r, 0x1.5554dc0000000p-3f);
+    p = sparsec_fma(p, r, 0x1.0000000000000p-1f);
+    p = sparsec_fma(p, r, 1.0f);
+    p = sparsec_fma(p, r, 1.0f);
     return sparsec_scale_by_power(p, t);
 }
 
@@ -96,38 +104,38 @@ SPARSEC_INLINE float sparsec_sigmoid_float32(float x) { return 1.0f / (1.0f + sp
 SPARSEC_INLINE float sparsec_tanh_float32(float x) {
     float a = fabsf(x), s = a * a;
     float p = 0x1.22c3f20000000p-9f;
-    p = p * s - 0x1.0f31300000000p-7f;
-    p = p * s + 0x1.644fd80000000p-6f;
-    p = p * s - 0x1.ba031a0000000p-5f;
-    p = p * s + 0x1.1110da0000000p-3f;
-    p = p * s - 0x1.5555560000000p-2f;
-    float small = a + a * s * p;
+    p = sparsec_fma(p, s, -0x1.0f31300000000p-7f);
+    p = sparsec_fma(p, s, 0x1.644fd80000000p-6f);
+    p = sparsec_fma(p, s, -0x1.ba031a0000000p-5f);
+    p = sparsec_fma(p, s, 0x1.1110da0000000p-3f);
+    p = sparsec_fma(p, s, -0x1.5555560000000p-2f);
+    float small = sparsec_fma(a * s, p, a);
     float large = 1.0f - 2.0f / (sparsec_exp_float32(2.0f * (a > 9.5f ? 9.5f : a)) + 1.0f);
     float y = a < 0.65f ? small : large;
     return copysignf(x != x ? x : y, x);
 }
 
-/* erf: x P(x^2) / Q(x^2) for |x| <= 3.92, constant beyond; absolute error below 5e-7. */
+/* erf: x P(x^2) / Q(x^2) for |x| <= 3.92, 1 beyond; absolute error below 5e-7. */
 SPARSEC_INLINE float sparsec_erf_float32(float x) {
     float c = x > 3.92f ? 3.92f : x;
     c = c < -3.92f ? -3.92f : c;
     const float s = c * c;
     float p = 0x1.11190cp-19f;
-    p = p * s + 0x1.2d70d8p-12f;
-    p = p * s + 0x1.fb0492p-9f;
-    p = p * s + 0x1.b2ab56p-5f;
-    p = p * s + 0x1.8ac6e2p-3f;
-    p = p * s + 0x1.20dd72p+0f;
+    p = sparsec_fma(p, s, 0x1.2d70d8p-12f);
+    p = sparsec_fma(p, s, 0x1.fb0492p-9f);
+    p = sparsec_fma(p, s, 0x1.b2ab56p-5f);
+    p = sparsec_fma(p, s, 0x1.8ac6e2p-3f);
+    p = sparsec_fma(p, s, 0x1.20dd72p+0f);
     float q = 0x1.3f5bcap-15f;
-    q = q * s + 0x1.37737ap-10f;
-    q = q * s + 0x1.f129p-7f;
-    q = q * s + 0x1.d76222p-4f;
-    q = q * s + 0x1.02219cp-1f;
-    q = q * s + 1.0f;
-    return c * p / q;
+    q = sparsec_fma(q, s, 0x1.37737ap-10f);
+    q = sparsec_fma(q, s, 0x1.f129p-7f);
+    q = sparsec_fma(q, s, 0x1.d76222p-4f);
+    q = sparsec_fma(q, s, 0x1.02219cp-1f);
+    q = sparsec_fma(q, s, 1.0f);
+    float y = c * p / q;
+    y = x > 3.92f ? 1.0f : y;
+    return x < -3.92f ? -1.0f : y;
 }
-
-#pragma clang fp contract(off)
 
 /* Calls that clang turns into instructions, or into libm where there is none. */
 #define SPARSEC_UNARY(name, fn) \

@@ -334,7 +334,7 @@ class _Text:
             return
         self.splits -= 1
         if choice.cut is None:
-            self.emit(f"if ({self.expr(choice.condition)}) {{")
+            self.emit(f"if {self._in_parentheses(choice.condition)} {{")
             self._under(choice.condition, True, leaf, ctype, low, high)
             self.emit("} else {")
             self._under(choice.condition, False, leaf, ctype, low, high)
@@ -466,12 +466,12 @@ class _Text:
         self.emit("}")
 
     def _while(self, s: Any) -> None:
-        self.emit(f"while ({self.expr(s.condition)}) {{")
+        self.emit(f"while {self._in_parentheses(s.condition)} {{")
         self._block(s.body)
         self.emit("}")
 
     def _ifthenelse(self, s: Any) -> None:
-        self.emit(f"if ({self.expr(s.condition)}) {{")
+        self.emit(f"if {self._in_parentheses(s.condition)} {{")
         self._block(s.then_case)
         if s.else_case is not None:
             self.emit("} else {")
@@ -636,6 +636,11 @@ class _Text:
     def _inverted(self, e: Any) -> str:
         dtype = _dtype(e.ty.dtype)
         return f"(!{self.expr(e)})" if dtype == "bool" else f"(({_C_TYPES[dtype]})~{self.expr(e)})"
+
+    def _in_parentheses(self, e: Any) -> str:
+        """A condition with one pair around it: compilers take two for a doubt about an assignment."""
+        text = self.expr(e)
+        return text if _is_enclosed(text) else f"({text})"
 
     def _floor(self, kind: str, e: Any) -> str:
         if self._is_natural(e.a) and self._is_natural(e.b):
@@ -908,6 +913,16 @@ def _data_var(data: Any) -> Any:
     if isinstance(data, tirx.Var):
         return data
     return _data_var(data.args[0])
+
+
+def _is_enclosed(text: str) -> bool:
+    """Whether the first parenthesis is closed by the last."""
+    depth = 0
+    for place, char in enumerate(text):
+        depth += (char == "(") - (char == ")")
+        if depth == 0:
+            return place == len(text) - 1
+    return False
 
 
 def _is_signed(dtype: str) -> bool:

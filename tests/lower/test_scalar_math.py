@@ -106,6 +106,15 @@ def test_limits(name, at_minus_infinity, at_infinity, apply):
         assert got[3:].tobytes() == x[3:].tobytes(), "the sign of zero"
 
 
+@pytest.mark.parametrize("name", ["exp", "tanh", "erf", "sigmoid"])
+def test_a_vector_loop_and_its_remainder_agree(name, apply):
+    x = dense(-9, 9)[:20_000]
+    whole = apply(name, x)
+    for length in (1, 3, 4, 7, 12):
+        parts = [apply(name, part) for part in np.split(x[:3000], range(length, 3000, length))]
+        assert np.concatenate(parts).tobytes() == whole[:3000].tobytes()
+
+
 def test_rsqrt_and_round(apply):
     x = np.abs(every_float())
     with np.errstate(divide="ignore"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import astuple, dataclass
+from typing import Any
 
 from .catalogue import find, source
 from .epilogue import c_float
@@ -59,7 +60,7 @@ def plan_attention(
     scratch_bytes = padded * (_LANES * 4 + _LANES + 4 + 2 * depth)
     scratch = Temp("scratch", "uint8", (batch * heads, scratch_bytes))
     masks: tuple[Pointer, ...] = () if mask is None else (Operand(3),)
-    scalars = (heads, queries, keys, scratch_bytes)
+    scalars: tuple[Any, ...] = (heads, queries, keys, scratch_bytes)
     if mask is not None:
         scalars += (0 if isinstance(mask.shape[0], int) and mask.shape[0] == 1 else keys,)
     macs = 2 * batch * heads * queries * keys * depth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import TargetError
 from ..runtime_stub.cpu import host_features
@@ -38,8 +39,8 @@ class Target:
     """Further flags of `zig cc` for kernels."""
 
 
-_X86 = {"triple": "x86_64-linux-gnu.2.17", "llvm_triple": "x86_64-linux-gnu", "machine": "x86_64"}
-_ARM = {"triple": "aarch64-linux-gnu.2.17", "llvm_triple": "aarch64-linux-gnu", "machine": "aarch64"}
+_X86: dict[str, Any] = {"triple": "x86_64-linux-gnu.2.17", "llvm_triple": "x86_64-linux-gnu", "machine": "x86_64"}
+_ARM: dict[str, Any] = {"triple": "aarch64-linux-gnu.2.17", "llvm_triple": "aarch64-linux-gnu", "machine": "aarch64"}
 
 TARGETS: dict[str, Target] = {
     row.name: row

@@ -583,7 +583,7 @@ class _Text:
         if kind == "BitwiseNot":
             return self._inverted(e.a)
         if kind == "Select":
-            return self._choose(*_ternary(e))
+            return self._choose(e.condition, e.true_value, e.false_value)
         if kind == "Cast":
             return self._cast(e)
         if kind == "Let":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
+from .attention import Quantized
 from .catalogue import find, source
-from .epilogue import EpilogueOp, EpilogueText, epilogue_text
+from .epilogue import EpilogueOp, EpilogueText, c_float, epilogue_text
 from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
 from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, ceil_div
 
@@ -53,11 +55,13 @@ def plan_spmm(
     quantization: Quantization | None,
     reason: str,
     dense: bool = False,
+    requantized: Quantized | None = None,
 ) -> list[KernelUse]:
     """`weights`[M, K] (float32, or int8 with K a multiple of 4) times planes -> float32 [columns, M].
 
     Epilogue operands are the layer's operands from index 2. `dense` takes every weight, by a loop instead of
-    straight-line code.
+    straight-line code. `requantized`: the output is u8 planes [M / 4, stride, 4] instead, M a multiple of 4 and every
+    op of the epilogue one that needs the row alone.
     """
     kind = "f32" if quantization is None else "u8s8"
     row = find(f"{'dense' if dense else 'spmm'}_{kind}", isa)
@@ -72,11 +76,17 @@ def plan_spmm(
     code = PatternCode(kind, stride * 4, blocks, units.shape[1] if dense else 0)
     head, tail = _split(epilogue)
     rows = rows_per_block(M)
+    packed = None
     name = f"{row.name}_r{rows}_{head.suffix}_{tail.suffix}".rstrip("_")
+    if requantized is not None:
+        inverse = c_float(float(np.float32(1) / np.float32(requantized.scale)))
+        packed = {"inverse": inverse, "zero_point": requantized.zero_point}
+        name += f"_u8_{hashlib.sha256(repr(packed).encode()).hexdigest()[:8]}"
     symbol = f"sparsec_k_{name}"
     unit = source(
         row.template, name, symbol=symbol, rows=rows, quantized=quantization is not None, head=head, tail=tail,
         tail_rows=_tail_rows(epilogue, tail),
+        packed=packed,
     )  # fmt: skip
     constants: tuple[Pointer, ...] = (Packed(values), Packed(starts), Code(code))
     if quantization is not None:
@@ -86,11 +96,14 @@ def plan_spmm(
     run = max(_TILE, _RUN_BYTES // per_column // _TILE * _TILE)
     extent = ceil_div(columns, run) * len(blocks)
     macs = columns * (weights.size if dense else int(np.count_nonzero(weights)))
-    return [
-        KernelUse(
-            row.name, symbol, (unit,), (Operand(0), *constants, *extra, OUT), (M, columns, run), extent, reason, macs
-        )
-    ]
+    scalars = (M, columns, run, *((stride,) if packed else ()))
+    pointers = (Operand(0), *constants, *extra, OUT)
+    return [KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, reason, macs)]
+
+
+def may_requantize(rows: int, epilogue: tuple[EpilogueOp, ...]) -> bool:
+    """Whether a layer can write u8 planes."""
+    return rows % 4 == 0 and not any(op.kind in _FULL_TENSOR for op in epilogue)
 
 
 def units_of(weights: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
 """BERT encoders with a SQuAD head as ONNX models: seeded, well-scaled random weights, pruned and quantized as asked.
 
 `qdq` is the plain form: inputs of every linear layer and of both attention products are quantized (u8 per tensor,
-weights s8 per channel), outputs are not. Ranges are those of one run of the float model.
+weights s8 per channel), outputs are not. `integer` is what SparseML exports: MatMulInteger, int32 bias, Cast, Mul.
+Ranges are those of one run of the float model.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class BertConfig:
     sparsity: float = 0.0
     pattern: str = "dense"
     quantized: bool = False
+    form: str = "qdq"
     seed: int = 0
 
 
@@ -56,7 +58,7 @@ class _Writer:
         self.n = 0
 
     def constant(self, name: str, array: np.ndarray) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+        self.constants.append(numpy_helper.from_array(np.asarray(array, order="C"), name))
         return name
 
     def op(self, kind: str, inputs: list[str], name: str = "", **attrs: object) -> str:
@@ -82,6 +84,8 @@ class _Writer:
     def linear(self, x: str, name: str, out: int, k: int, prune: bool = True) -> str:
         c = self.c
         w = pruned(self.rng, out, k, c.sparsity if prune else 0, c.pattern if prune else "dense").T
+        if self.found is not None and c.form == "integer":
+            return self.integer_linear(x, name, w)
         x = self.quantize(x)
         if self.found is None:
             weight = self.constant(f"{name}.weight", w)
@@ -97,6 +101,40 @@ class _Writer:
         product = self.op("MatMul", [x, weight], f"{name}.product")
         bias = self.constant(f"{name}.bias", 0.1 * self.rng.standard_normal(out).astype(np.float32))
         return self.op("Add", [product, bias], f"{name}.out")
+
+    def integers(self, x: str) -> tuple[str, str, str]:
+        """(x as u8, its scale, its zero point)."""
+        self.quantize(x)
+        return f"{x}_q", f"{x}_scale", f"{x}_zero"
+
+    def integer_linear(self, x: str, name: str, w: np.ndarray) -> str:
+        q, scale, zero = self.integers(x)
+        x_scale = next(numpy_helper.to_array(c) for c in self.constants if c.name == scale)
+        w_scale = np.maximum(np.abs(w).max(0), 1e-8) / np.float32(127)
+        weight = self.constant(f"{name}.weight_q", np.clip(np.rint(w / w_scale), -127, 127).astype(np.int8))
+        product = self.op("MatMulInteger", [q, weight, zero, self.zero_weight()], f"{name}.product")
+        bias = 0.1 * self.rng.standard_normal(w.shape[1]).astype(np.float32)
+        steps = self.constant(f"{name}.bias_q", np.rint(bias / (x_scale * w_scale)).astype(np.int32))
+        total = self.op("Cast", [self.op("Add", [product, steps], f"{name}.sum")], f"{name}.cast", to=TensorProto.FLOAT)
+        factor = self.constant(f"{name}.factor", (x_scale * w_scale).astype(np.float32))
+        return self.op("Mul", [total, factor], f"{name}.out")
+
+    def zero_weight(self) -> str:
+        if "zero_weight" not in {c.name for c in self.constants}:
+            self.constant("zero_weight", np.int8(0))
+        return "zero_weight"
+
+    def activation_product(self, a: str, b: str) -> str:
+        """Of two activations."""
+        if self.found is None or self.c.form != "integer":
+            return self.op("MatMul", [self.quantize(a), self.quantize(b)])
+        (qa, sa, za), (qb, sb, zb) = self.integers(a), self.integers(b)
+        scales = [next(numpy_helper.to_array(c) for c in self.constants if c.name == s) for s in (sa, sb)]
+        out = self.op("", [])  # keeps the numbering of the float model
+        self.nodes.pop()
+        product = self.op("MatMulInteger", [qa, qb, za, zb], f"{out}_int")
+        total = self.op("Cast", [product], f"{out}_cast", to=TensorProto.FLOAT)
+        return self.op("Mul", [total, self.constant(f"{out}_factor", np.float32(scales[0] * scales[1]))], out)
 
     def norm(self, x: str, name: str) -> str:
         H = self.c.hidden
@@ -118,9 +156,9 @@ class _Writer:
         q = self.heads(self.linear(x, f"{p}.q", H, H), [0, 2, 1, 3])
         k = self.heads(self.linear(x, f"{p}.k", H, H), [0, 2, 3, 1])
         v = self.heads(self.linear(x, f"{p}.v", H, H), [0, 2, 1, 3])
-        scores = self.op("Div", [self.op("MatMul", [self.quantize(q), self.quantize(k)]), "root"])
+        scores = self.op("Div", [self.activation_product(q, k), "root"])
         weights = self.op("Softmax", [self.op("Add", [scores, mask])], axis=-1)
-        context = self.op("MatMul", [self.quantize(weights), self.quantize(v)])
+        context = self.activation_product(weights, v)
         merged = self.op("Reshape", [self.op("Transpose", [context], perm=[0, 2, 1, 3]), "merge_heads"])
         x = self.norm(self.op("Add", [self.linear(merged, f"{p}.attention", H, H), x]), f"{p}.norm1")
         inner = self.linear(x, f"{p}.inner", self.c.inner, H)

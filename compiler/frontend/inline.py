@@ -12,7 +12,7 @@ from .graph import Node
 from .onnx_schema import default_attrs, from_proto, to_dtype
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .graph import Graph
     from .names import NameSupply
@@ -66,11 +66,19 @@ def unchanged_input(graph: Graph, node: Node) -> str | None:
 
 
 def branch_nodes(
-    branch: onnx.GraphProto, opsets: dict[str, int], names: NameSupply, read: ReadTensor
+    branch: onnx.GraphProto,
+    opsets: dict[str, int],
+    names: NameSupply,
+    read: ReadTensor,
+    inputs: Sequence[str] = (),
 ) -> tuple[list[Node], dict[str, np.ndarray], list[str]]:
-    """A branch's nodes with fresh inner names, its initializers, and the names of its results."""
+    """A subgraph's nodes with fresh inner names, its initializers, and the names of its results.
+
+    `inputs` are what its own inputs stand for.
+    """
     inner = {t.name for t in branch.initializer} | {name for node in branch.node for name in node.output if name}
     renamed = {name: names.fresh(name) for name in sorted(inner)}
+    renamed |= {value.name: name for value, name in zip(branch.input, inputs, strict=True)}
     initializers = {renamed[t.name]: read(t) for t in branch.initializer}
     nodes = [_renamed(from_proto(proto, opsets, read), renamed) for proto in branch.node]
     return nodes, initializers, [renamed.get(o.name, o.name) for o in branch.output]

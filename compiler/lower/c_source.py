@@ -304,11 +304,10 @@ class _Text:
         Concatenation and padding would not become copies otherwise: the C compiler leaves the choice in the loop.
         """
         body = _flatten(s.body)
-        choice = _guard(s.loop_var, body)
-        if choice is not None:
-            # An extent that its tiles do not divide: the last one ends earlier.
-            high = self._cut(low, high, choice.cut)
-            body = [*body[:-1], *_flatten(body[-1].then_case)]
+        # An extent that its tiles do not divide: the last one ends earlier.
+        guards, body = _guard(s.loop_var, body)
+        for guard in guards:
+            high = self._cut(low, high, guard.cut)
         leaf = _Leaf.of(s.loop_var, body)
         if leaf is None:
             name = self.writer._name(s.loop_var)
@@ -731,16 +730,26 @@ class _Leaf:
         return _Leaf(var, fixed, moving, store)
 
 
-def _guard(var: Any, body: list[Any]) -> _Choice | None:
-    """The condition under which a loop body does anything, if it holds up to some step and not after."""
+def _guard(var: Any, body: list[Any]) -> tuple[list[_Choice], list[Any]]:
+    """Conditions under which a loop body does anything and that hold up to some step; the body without them."""
     *bindings, last = body
     if type(last).__name__ != "IfThenElse" or last.else_case is not None:
-        return None
+        return [], body
     if any(type(b).__name__ != "Bind" or not _is_pure(b.value) for b in bindings):
-        return None
-    parts = _conjuncts(last.condition)
-    choice = _choose(parts[0], [var, *(b.var for b in bindings)], bindings) if len(parts) == 1 else None
-    return choice if choice is not None and choice.cut is not None and choice.below else None
+        return [], body
+    found, rest = [], []
+    for part in _conjuncts(last.condition):
+        choice = _choose(part, [var, *(b.var for b in bindings)], bindings)
+        if choice is not None and choice.cut is not None and choice.below:
+            found.append(choice)
+        else:
+            rest.append(part)
+    if not found:
+        return [], body
+    inner = _flatten(last.then_case)
+    if rest:
+        inner = [tirx.IfThenElse(tirx.all(*rest), last.then_case, None)]
+    return found, [*bindings, *inner]
 
 
 def _is_pure(e: Any) -> bool:

@@ -148,7 +148,15 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
         start = -attrs["zero_point"] * weights.sum(1, dtype=np.int64)
         quantization = spmm.Quantization(start.astype(np.int32), attrs["scale"])
     return spmm.plan_spmm(
-        isa, attrs["columns"], attrs["stride"], weights, layer.epilogue, quantization, attrs["reason"], attrs["dense"]
+        isa,
+        attrs["columns"],
+        attrs["stride"],
+        weights,
+        layer.epilogue,
+        quantization,
+        attrs["reason"],
+        attrs["dense"],
+        attrs.get("requantized"),
     )
 
 

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention whose operands are quantized, spelled out: one layer instead of two products and a softmax.
+"""Scaled dot-product attention whose operands are quantized: one layer for two products and a softmax.
 
     matmul(qdq(softmax(scale(matmul(qdq(Qᵀ), qdq(Kᵀ))) + mask)), qdq(Vᵀ))ᵀ
 

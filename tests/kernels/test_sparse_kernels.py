@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from reference import apply_epilogue
 
 from sparsec.codegen_templates import spmm
+from sparsec.codegen_templates.attention import Quantized
 from sparsec.codegen_templates.epilogue import EpilogueOp
 
 AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
@@ -93,6 +94,25 @@ def test_int8_is_exact(target, m, k, n, zero, density, extreme, dense):
     uses = spmm.plan_spmm(target.isa, n, stride, w, (), spmm.Quantization(start, scale), "", dense)
     got, _ = run_uses(target, uses, [planes, w], (n, m))
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
+
+
+@AVX512
+@pytest.mark.parametrize(("m", "n"), [(28, 16), (64, 37), (100, 5)])
+def test_int8_to_planes_of_the_next_layer(target, m, n):
+    rng = np.random.default_rng([m, n])
+    w = rng.integers(-127, 128, (m, 64)).astype(np.int8)
+    x = rng.integers(0, 256, (n, 64)).astype(np.uint8)
+    stride = spmm.stride_for(n)
+    scale = rng.uniform(1e-4, 1e-3, m).astype(np.float32)
+    how = Quantized(0.25, 99)
+    uses = spmm.plan_spmm(
+        target.isa, n, stride, w, (EpilogueOp("relu"),), spmm.Quantization(np.zeros(m, np.int32), scale), "", False, how
+    )
+    planes = to_planes(target, x, stride, quantized=True)
+    got, _ = run_uses(target, uses, [planes, w], (m // 4, stride, 4), "uint8")
+    y = np.maximum(quantized_reference(x, w, 0, scale), 0)
+    want = np.clip(np.rint(y * np.float32(4)) + 99, 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(got[:, :n].transpose(1, 0, 2).reshape(n, m), want)
 
 
 @AVX512

@@ -9,12 +9,13 @@ from tvm.s_tir import Schedule, ScheduleError
 
 from . import elementwise as _elementwise
 from . import reduction as _reduction
+from . import transpose as _transpose
 from .merge import merge_producers
 from .registry import RULES
 
 __all__ = ["RULES", "schedule"]
 
-_RULE_MODULES = (_elementwise, _reduction)
+_RULE_MODULES = (_elementwise, _reduction, _transpose)
 UNSCHEDULED = "as written"
 MERGED = "merged"
 

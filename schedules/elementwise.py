@@ -14,7 +14,7 @@ _GRAIN = 64
 """Elements: slices of a flat range begin at multiples of this, so that threads share no cache line."""
 
 
-@rule("elementwise")
+@rule("elementwise", order=20)
 def schedule_elementwise(schedule: Schedule, block: Any) -> bool:
     """Outer axes fused into the range, inner ones into one loop."""
     body = schedule.get(block)

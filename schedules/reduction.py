@@ -20,7 +20,7 @@ _ENOUGH_ROWS = 16
 """With fewer, what follows a reduction keeps loops of its own, which more threads can share."""
 
 
-@rule("reduction")
+@rule("reduction", order=30)
 def schedule_reduction(schedule: Schedule, block: Any) -> bool:
     """The range runs over what is kept; innermost is the axis along which the operands are contiguous."""
     body = schedule.get(block)

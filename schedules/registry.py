@@ -9,13 +9,17 @@ Rule = Callable[[Any, Any], bool]
 
 RULES: dict[str, Rule] = {}
 """Name -> function(schedule, block): schedules the block and returns True, or returns False and changes nothing."""
+_ORDER: dict[str, int] = {}
 
 
-def rule(name: str) -> Callable[[Rule], Rule]:
-    """Registers a rule under the name that reports show."""
+def rule(name: str, order: int) -> Callable[[Rule], Rule]:
+    """Registers a rule under the name that reports show; the one with the smallest order is tried first."""
 
     def register(function: Rule) -> Rule:
+        _ORDER[name] = order
         RULES[name] = function
+        for other in sorted(RULES, key=_ORDER.__getitem__):
+            RULES[other] = RULES.pop(other)
         return function
 
     return register

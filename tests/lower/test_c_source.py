@@ -134,6 +134,10 @@ case("half_sum", op.add, np.add, ((5, 13), "float16"), ((13,), "float16"))
 
 # shape changes
 case("transpose", lambda x: op.permute_dims(x, [1, 0]), lambda x: x.T, ((5, 13), F32))
+case("transpose_tiles", lambda x: nn.relu(op.permute_dims(x, [0, 2, 1])), lambda x: np.maximum(x.transpose(0, 2, 1), 0),
+     ((2, 70, 131), F32))
+case("transpose_tiles_dynamic", lambda x, y: op.add(op.permute_dims(x, [1, 0]), y), lambda x, y: x.T + y,
+     (("n", 100), F32), (("n",), F32), sizes=[*DYNAMIC, {"n": 130}])
 case("transpose_4d", lambda x: op.permute_dims(x, [0, 3, 1, 2]), lambda x: x.transpose(0, 3, 1, 2),
      ((2, 3, 5, 7), F32))
 case("transpose_dynamic", lambda x: op.permute_dims(x, [1, 0, 2]), lambda x: x.transpose(1, 0, 2),

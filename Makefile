@@ -39,7 +39,7 @@ docs-check: $(READY)
 	$(PY) docs/generate.py --check
 
 golden: $(READY)    ## rewrites the golden files
-	$(PY) -m pytest -q -n 2 --dist loadgroup tests/golden tests/onnx_suite --update-golden
+	$(PY) -m pytest -q -n 2 --dist loadgroup tests/golden tests/docs tests/onnx_suite --update-golden
 
 bench: $(READY)     ## the public models against onnxruntime
 	$(PY) benchmarks/models.py

@@ -1,7 +1,7 @@
 /* Runs a compiled model once on made-up inputs and prints the first values of every output.
  *
  *   sparsec build model.onnx -o model.a                              writes model.a and model.h
- *   cc -std=c99 -DMODEL_HEADER='"model.h"' run.c model.a -lm -lpthread -o run
+ *   cc -std=c99 -I. -DMODEL_HEADER='"model.h"' run.c model.a -lm -lpthread -o run
  *   ./run [SIZE [THREADS]]                                           SIZE: of every dynamic dimension, 1 if not given
  *
  * With a shared library: sparsec.h from the package sparsec/runtime_stub, and `cc -I… run.c ./model.so -o run`.

@@ -25,13 +25,17 @@ class Quantized:
 
 @dataclass(frozen=True)
 class AttentionParameters:
-    """Of Q, K, the probabilities P and V; `scale` multiplies the real scores."""
+    """How Q, K, the probabilities P and V are quantized.
+
+    Scores are score_scale * Σ (q - zq)(k - zk), the output is out_scale * Σ (p - zp)(v - zv).
+    """
 
     q: Quantized
     k: Quantized
     p: Quantized
     v: Quantized
-    scale: float
+    score_scale: float
+    out_scale: float
 
 
 def plan_attention(
@@ -47,8 +51,8 @@ def plan_attention(
     values = {
         **{f"{name}_scale": c_float(getattr(p, name).scale) for name in "qkpv"},
         **{f"{name}_zero": getattr(p, name).zero_point for name in "qkpv"},
-        "score_scale": c_float(p.q.scale * p.k.scale * p.scale),
-        "out_scale": c_float(p.p.scale * p.v.scale),
+        "score_scale": c_float(p.score_scale),
+        "out_scale": c_float(p.out_scale),
     }
     digest = hashlib.sha256(repr(astuple(p)).encode()).hexdigest()[:8]
     name = f"attention_u8_d{depth}_{'masked_' if mask else ''}{digest}"

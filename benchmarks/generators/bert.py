@@ -169,7 +169,7 @@ class _Writer:
 
     def embedding(self, name: str, rows: int) -> str:
         table = self.rng.standard_normal((rows, self.c.hidden)).astype(np.float32)
-        if self.found is None:
+        if self.found is None or self.c.form == "integer":
             return self.op("Gather", [self.constant(f"{name}.table", table), name], f"{name}.rows")
         scale = np.float32(np.abs(table).max() / 127)
         data = self.constant(f"{name}.table_q", np.clip(np.rint(table / scale), -127, 127).astype(np.int8))

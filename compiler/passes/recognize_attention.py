@@ -61,8 +61,9 @@ class _Finder:
 
     def match(self, var: relax.Var, value: relax.Expr) -> _Match | None:
         """At the transpose that puts the sequence before the heads again."""
-        product = self._transposed(value, _HEADS_FIRST)
-        if product is None or not self._once(product) or not self.is_op(product, "relax.matmul"):
+        transposed = self._transposed(value, _HEADS_FIRST)
+        out_scale, product = self._scaled(transposed)
+        if transposed is None or not self._once(transposed, product) or not self.is_op(product, "relax.matmul"):
             return None
         left, right = self.value(product).args
         p, v = self._quantized(left), self._quantized(right)
@@ -85,7 +86,7 @@ class _Finder:
         ]
         if any(s is None for s in sources) or not self._shapes_fit(sources, mask):
             return None
-        parameters = AttentionParameters(q[1], k[1], p[1], v[1], scale)
+        parameters = AttentionParameters(q[1], k[1], p[1], v[1], scale * q[2] * k[2], out_scale * p[2] * v[2])
         return _Match([*sources, *([] if mask is None else [mask])], parameters)
 
     def _once(self, *variables: Any) -> bool:
@@ -97,8 +98,8 @@ class _Finder:
             return None
         return value.args[0] if [int(a) for a in value.attrs.axes] == axes else None
 
-    def _quantized(self, expr: Any) -> tuple[Any, Quantized] | None:
-        """(tensor, how) of a round trip through u8 with one scale and zero point."""
+    def _quantized(self, expr: Any) -> tuple[Any, Quantized, float] | None:
+        """(tensor, how it is quantized, scale that it is given back) of a round trip through u8."""
         outer = self.value(expr)
         if outer is None or op_name(outer) != "relax.dequantize" or str(outer.args[0].ty.dtype) != "uint8":
             return None
@@ -108,10 +109,10 @@ class _Finder:
         numbers = [constant(a, self.values) for a in (*outer.args[1:], *inner.args[1:])]
         if any(n is None or n.size != 1 for n in numbers):
             return None
-        scale, zero, same_scale, same_zero = (n.reshape(())[()] for n in numbers)  # type: ignore[union-attr]
-        if scale != same_scale or zero != same_zero:
+        back, zero, scale, same_zero = (n.reshape(())[()] for n in numbers)  # type: ignore[union-attr]
+        if zero != same_zero:
             return None
-        return inner.args[0], Quantized(float(scale), int(zero))
+        return inner.args[0], Quantized(float(scale), int(zero)), float(back)
 
     def _masked(self, expr: Any) -> tuple[Any, Any]:
         """(scores, what is added to them or None)."""
@@ -123,14 +124,15 @@ class _Finder:
         return right, left
 
     def _scaled(self, expr: Any) -> tuple[float, Any]:
-        """(factor, tensor) of a multiplication or division by a constant, else (1, expr)."""
-        value = self.value(expr)
+        """(factor, tensor) of multiplications and divisions by constants."""
+        value, number = self.value(expr), None
         if value is not None and op_name(value) in ("relax.multiply", "relax.divide"):
             number = constant(value.args[1], self.values)
-            if number is not None and number.size == 1:
-                factor = float(number.reshape(()))
-                return (1 / factor if op_name(value) == "relax.divide" else factor), value.args[0]
-        return 1.0, expr
+        if value is None or number is None or number.size != 1:
+            return 1.0, expr
+        factor = float(number.reshape(()))
+        inner, rest = self._scaled(value.args[0])
+        return inner * (1 / factor if op_name(value) == "relax.divide" else factor), rest
 
     def _shapes_fit(self, sources: list[Any], mask: Any) -> bool:
         """Constant depth that the registers hold; equal heads; a mask over keys alone."""

@@ -29,14 +29,14 @@ def test_attention(target, masked, b, s, t, h, d):
     rng = np.random.default_rng([b, s, t, d])
     q, k, v = (rng.standard_normal((b, n, h, d)).astype(np.float32) for n in (s, t, t))
     mask = np.where(rng.random((b, 1, 1, t)) < 0.8, 0, -10000).astype(np.float32)
-    how = AttentionParameters(
-        Quantized(0.03125, 120), Quantized(0.03, 131), Quantized(1 / 255, 0), Quantized(0.028, 117), d**-0.5
-    )
+    ways = (Quantized(0.03125, 120), Quantized(0.03, 131), Quantized(1 / 255, 0), Quantized(0.028, 117))
+    scale = ways[0].scale * ways[1].scale * d**-0.5
+    how = AttentionParameters(*ways, scale, ways[2].scale * ways[3].scale)
     f32 = lambda a: Tensor("float32", a.shape)  # noqa: E731
     uses = plan_attention(target.isa, f32(q), f32(k), how, f32(mask) if masked else None)
     got, status = run_uses(target, uses, [q, k, v, mask] if masked else [q, k, v], q.shape, cuts=2)
     assert status == 0
-    scores = np.einsum("bshd,bthd->bhst", round_trip(q, how.q), round_trip(k, how.k)) * how.scale
+    scores = np.einsum("bshd,bthd->bhst", round_trip(q, how.q), round_trip(k, how.k)) * d**-0.5
     scores = scores + (mask if masked else 0)
     exp = np.exp(scores - scores.max(-1, keepdims=True))
     p = round_trip((exp / exp.sum(-1, keepdims=True)).astype(np.float32), how.p)

@@ -1,9 +1,9 @@
 """`MatMulInteger`, int32 bias, Cast and Mul, as SparseML exports them, to the form that quantize and dequantize give.
 
-    astype(matmul(x - zx, w) + bias) * factor   ->   matmul(dequantize(x), dequantize(w, factor)) + bias * factor
-
     astype(matmul(x - zx, w) + bias) * factor  ->  matmul(dequantize(x), dequantize(w, factor)) + bias * factor
-them, so that their sums stay exact in float32 as long as they are below 2^24.
+
+with scale 1 for x: later passes then see one form of integer product. Products of two activations keep the factor
+behind them, so that their sums stay exact in float32 as long as they are below 2^24.
 """
 
 from __future__ import annotations

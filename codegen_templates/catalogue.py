@@ -56,7 +56,7 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("spmm_u8s8", "the same for int8 in blocks of 1x4, exact int32 sums", ("avx512",), "spmm"),
     *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", ("avx512",), "spmm"),
     *_plain("attention_u8", "quantized attention of a head, scores in tiles of 16 queries", ("avx512",)),
-    *_plain("planes", "rows to planes, in squares of 16x16", ("avx512",)),
+    *_plain("panels", "rows to panels of 16 columns, in squares of 16x16", ("avx512",)),
     *_plain("pack_panels", "run-time B into panels, transposed where it lies along k"),
     *_plain("pad_planes", "planes to padded planes, one per phase of the stride"),
     *_plain("pool2d_max", "maximum over windows", template="pool2d"),

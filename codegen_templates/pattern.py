@@ -27,7 +27,7 @@ class RowBlock:
 
 @dataclass(frozen=True)
 class PatternCode:
-    """The code of one layer. Plane k of the activations begins `plane_bytes` * k after the first."""
+    """The code of one layer. The vector of k begins `plane_bytes` * k after the tile's first."""
 
     kind: str
     """`f32`: float multiply-add; `u8s8`: four products of u8 by s8, added to an int32."""

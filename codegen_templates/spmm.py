@@ -14,7 +14,7 @@ from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_p
 from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, ceil_div
 
 _RUN_BYTES = 640 << 10
-"""Of planes that should stay in the L2 cache while the blocks of rows pass by."""
+"""Of panels that should stay in the L2 cache while the blocks of rows pass by."""
 _TILE = 16
 _FULL_TENSOR = ("add", "mul")
 
@@ -27,29 +27,28 @@ class Quantization:
     scale: np.ndarray
 
 
-def stride_for(columns: int) -> int:
-    """Columns between two planes: an odd number of cache lines, so that planes do not fall on the same cache sets."""
-    lines = -(-columns // _TILE)
-    return (lines + 1 - lines % 2) * _TILE
+def panel_shape(columns: Size, depth: int, quantized: bool) -> tuple[Size, ...]:
+    """Shape of activations in panels of 16 columns."""
+    panels = ceil_div(columns, _TILE)
+    return (panels, depth // 4, _TILE, 4) if quantized else (panels, depth, _TILE)
 
 
-def plan_planes(isa: str, columns: Size, depth: int, stride: int, *, quantized: bool, signed: bool) -> list[KernelUse]:
-    """Rows [columns, depth] to planes [depth, stride]; u8 in groups of four, or float."""
-    row = find("planes", isa)
-    name = "planes" + ("_u8" if quantized else "_f32") + ("_signed" if signed else "")
+def plan_panels(isa: str, columns: Size, depth: int, *, quantized: bool, signed: bool) -> list[KernelUse]:
+    """Rows [columns, depth] to panels; u8 in groups of four, or float."""
+    row = find("panels", isa)
+    name = "panels" + ("_u8" if quantized else "_f32") + ("_signed" if signed else "")
     symbol = f"sparsec_k_{name}"
     unit = source(row.template, name, symbol=symbol, quantized=quantized, flip=signed)
     words = depth // 4 if quantized else depth
-    scalars = (columns, words, stride)
+    scalars = (columns, words)
     return [
-        KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), scalars, ceil_div(columns, _TILE), "rows to planes")
+        KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), scalars, ceil_div(columns, _TILE), "rows to panels")
     ]
 
 
 def plan_spmm(
     isa: str,
     columns: Size,
-    stride: int,
     weights: np.ndarray,
     epilogue: tuple[EpilogueOp, ...],
     quantization: Quantization | None,
@@ -57,10 +56,10 @@ def plan_spmm(
     dense: bool = False,
     requantized: Quantized | None = None,
 ) -> list[KernelUse]:
-    """`weights`[M, K] (float32, or int8 with K a multiple of 4) times planes -> float32 [columns, M].
+    """`weights`[M, K] (float32, or int8 with K a multiple of 4) times panels -> float32 [columns, M].
 
     Epilogue operands are the layer's operands from index 2. `dense` takes every weight, by a loop instead of
-    straight-line code. `requantized`: the output is u8 planes [M / 4, stride, 4] instead, M a multiple of 4 and every
+    straight-line code. `requantized`: the output is u8 panels instead, M a multiple of 4 and every
     op of the epilogue one that needs the row alone.
     """
     kind = "f32" if quantization is None else "u8s8"
@@ -73,7 +72,7 @@ def plan_spmm(
     else:
         blocks = row_blocks(units != 0)
         values, starts = stream(units, blocks)
-    code = PatternCode(kind, stride * 4, blocks, units.shape[1] if dense else 0)
+    code = PatternCode(kind, 4 * _TILE, blocks, units.shape[1] if dense else 0)
     head, tail = _split(epilogue)
     rows = rows_per_block(M)
     packed = None
@@ -96,13 +95,13 @@ def plan_spmm(
     run = max(_TILE, _RUN_BYTES // per_column // _TILE * _TILE)
     extent = ceil_div(columns, run) * len(blocks)
     macs = columns * (weights.size if dense else int(np.count_nonzero(weights)))
-    scalars = (M, columns, run, *((stride,) if packed else ()))
+    scalars = (M, columns, per_column * _TILE, run)
     pointers = (Operand(0), *constants, *extra, OUT)
     return [KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, reason, macs)]
 
 
 def may_requantize(rows: int, epilogue: tuple[EpilogueOp, ...]) -> bool:
-    """Whether a layer can write u8 planes."""
+    """Whether a layer can write u8 panels."""
     return rows % 4 == 0 and not any(op.kind in _FULL_TENSOR for op in epilogue)
 
 

@@ -134,9 +134,9 @@ def _gather(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list
     return gather.plan_gather(isa, operands[0], operands[1], layer.attrs["axis"])
 
 
-@_family("planes")
-def _planes(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
-    return spmm.plan_planes(isa, **layer.attrs)
+@_family("panels")
+def _panels(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return spmm.plan_panels(isa, **layer.attrs)
 
 
 @_family("spmm")
@@ -150,7 +150,6 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
     return spmm.plan_spmm(
         isa,
         attrs["columns"],
-        attrs["stride"],
         weights,
         layer.epilogue,
         quantization,

@@ -1,4 +1,4 @@
-"""Gives every product with constant weights its kernel, and the planes of activations that this kernel reads."""
+"""Gives every product with constant weights its kernel, and the panels of activations that this kernel reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from tvm import relax
 
 from ...codegen_templates.attention import Quantized
-from ...codegen_templates.spmm import may_requantize, stride_for
-from ..graph import Dataflow, Graph, Layer, constant, free_vars, op_name
+from ...codegen_templates.spmm import may_requantize, panel_shape
+from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
 from ..lower.program import Dim, Size
 from ..lower.sizes import product, upper
 from ..sparsity.cost import Choice, choose_float, choose_integer
@@ -19,7 +19,7 @@ from ..target import Target
 
 
 def choose_kernels(graph: Graph, target: Target, dims: tuple[Dim, ...]) -> Graph:
-    """`linear` layers that gain by it become `spmm` layers on planes; every `qlinear` layer does."""
+    """`linear` layers that gain by it become `spmm` layers on panels; every `qlinear` layer does."""
     return _Chooser(graph, target, dims).run()
 
 
@@ -30,7 +30,7 @@ class _Chooser:
         self.dims = dims
         self.main = Dataflow.of(graph)
         self.layers = dict(graph.layers)
-        self.planes: dict[tuple[Any, ...], relax.Var] = {}
+        self.panels: dict[relax.Var, relax.Var] = {}
         self.bindings: list[tuple[relax.Var, relax.Expr]] = []
         self.values = self.main.values()
         self.uses = self.main.uses()
@@ -62,69 +62,60 @@ class _Chooser:
         if choice.kernel == "gemm":
             self.layers[name] = replace(layer, attrs={**layer.attrs, "reason": choice.reason})
             return call
-        stride = stride_for(most)
-        planes = self._planes(data, layer, columns, stride, quantized)
-        self.layers[name] = replace(layer, family="spmm", attrs=self._attrs(layer.attrs, choice, columns, stride))
-        return relax.op.call_dps_packed(name, relax.Tuple([planes, weights, *extra]), out_ty=call.ty)
+        panels = self._panels(data, columns, quantized)
+        self.layers[name] = replace(layer, family="spmm", attrs=self._attrs(layer.attrs, choice, columns))
+        return relax.op.call_dps_packed(name, relax.Tuple([panels, weights, *extra]), out_ty=call.ty)
 
     @staticmethod
-    def _attrs(attrs: Mapping[str, Any], choice: Choice, columns: Size, stride: int) -> dict[str, Any]:
+    def _attrs(attrs: Mapping[str, Any], choice: Choice, columns: Size) -> dict[str, Any]:
         return {
             **attrs,
             "dense": choice.kernel == "dense",
             "reason": choice.reason,
             "columns": columns,
-            "stride": stride,
         }
 
-    def _planes(self, data: relax.Var, layer: Layer, columns: Size, stride: int, quantized: bool) -> relax.Var:
-        """The activations in planes, made once for all layers that read them so."""
-        signed = str(data.ty.dtype) == "int8"
-        key = (data, stride)
-        if key not in self.planes and quantized:
-            self._write_planes(data, stride, key)
-        if key not in self.planes:
-            depth = int(data.ty.shape[-1])
-            name = f"sparsec.layer.{len(self.layers)}"
-            attrs = {"columns": columns, "depth": depth, "stride": stride, "quantized": quantized, "signed": signed}
-            self.layers[name] = Layer("planes", attrs, (), self.graph.tensors.get(data.name, data.name))
-            shape, dtype = ((depth // 4, stride, 4), "uint8") if quantized else ((depth, stride), "float32")
-            ty = relax.TensorType(shape, dtype)
-            var = relax.Var(f"{data.name}_planes", ty)
-            self.bindings.append((var, relax.op.call_dps_packed(name, relax.Tuple([data]), out_ty=ty)))
-            self.planes[key] = var
-        return self.planes[key]
+    def _panels(self, data: relax.Var, columns: Size, quantized: bool) -> relax.Var:
+        """The activations in panels, made once for all layers that read them so."""
+        if data not in self.panels and quantized:
+            self._write_panels(data, columns)
+        if data not in self.panels:
+            depth, signed = int(data.ty.shape[-1]), str(data.ty.dtype) == "int8"
+            name = f"{LAYER_PREFIX}{len(self.layers)}"
+            attrs = {"columns": columns, "depth": depth, "quantized": quantized, "signed": signed}
+            self.layers[name] = Layer("panels", attrs, (), self.graph.tensors.get(data.name, data.name))
+            self._bind(data, columns, quantized, name, relax.Tuple([data]), len(self.bindings))
+        return self.panels[data]
 
-    def _write_planes(self, data: relax.Var, stride: int, key: tuple[Any, ...]) -> None:
-        """Lets the layer whose output alone becomes `data`, by a quantization, write the planes itself."""
+    def _bind(self, data: relax.Var, columns: Size, quantized: bool, name: str, operands: relax.Expr, at: int) -> None:
+        """A variable for `data` in panels, computed by the layer `name`."""
+        shape = panel_shape(columns, int(data.ty.shape[-1]), quantized)
+        ty = relax.TensorType(shape, "uint8" if quantized else "float32")
+        var = relax.Var(f"{data.name}_panels", ty)
+        self.bindings.insert(at, (var, relax.op.call_dps_packed(name, operands, out_ty=ty)))
+        self.panels[data] = var
+
+    def _write_panels(self, data: relax.Var, columns: Size) -> None:
+        """Lets the layer whose output alone becomes `data`, by a quantization, write the panels itself."""
         quantize = self.values.get(data)
         if quantize is None or op_name(quantize) != "relax.quantize" or str(data.ty.dtype) != "uint8":
             return
         source, scale, zero = quantize.args
-        name = op_name(self.chosen[source]) if source in self.chosen else ""
         numbers = [constant(a, self.values) for a in (scale, zero)]
-        if (
-            not name
-            or self.uses[source] != 1
-            or not self._only_products_read(data)
-            or any(n is None or n.size != 1 for n in numbers)
-        ):
+        if source not in self.chosen or self.uses[source] != 1 or not self._only_products_read(data):
             return
-        layer, depth = self.layers[name], int(data.ty.shape[-1])
-        if layer.attrs["stride"] != stride or not may_requantize(depth, layer.epilogue):
+        name = op_name(self.chosen[source])
+        layer = self.layers[name]
+        if any(n is None or n.size != 1 for n in numbers) or not may_requantize(int(data.ty.shape[-1]), layer.epilogue):
             return
         how = Quantized(*(n.reshape(())[()].item() for n in numbers))  # type: ignore[union-attr]
         self.layers[name] = replace(layer, attrs={**layer.attrs, "requantized": how})
-        ty = relax.TensorType((depth // 4, stride, 4), "uint8")
-        var = relax.Var(f"{data.name}_planes", ty)
-        call = self.chosen[source]
         at = next(i for i, (v, _) in enumerate(self.bindings) if v.same_as(source))
-        self.bindings[at] = (var, relax.op.call_dps_packed(name, call.args[1], out_ty=ty))
-        self.bindings = [(v, e) for v, e in self.bindings if not v.same_as(data)]
-        self.planes[key] = var
+        self.bindings = [(v, e) for v, e in self.bindings if not v.same_as(data) and not v.same_as(source)]
+        self._bind(data, columns, True, name, self.chosen[source].args[1], at)
 
     def _only_products_read(self, data: relax.Var) -> bool:
-        """Whether every reader is a product that reads planes."""
+        """Whether every reader is a product that reads panels."""
         readers = [value for _, value in self.main.bindings if any(v.same_as(data) for v in free_vars(value))]
         families = [self.graph.layers[op_name(r)].family if op_name(r) in self.graph.layers else "" for r in readers]
         return all(f == "qlinear" for f in families) and data not in free_vars(self.main.result)

@@ -27,13 +27,18 @@ def pruned(rng, m: int, k: int, density: float, block: int = 1) -> np.ndarray:
     return rng.standard_normal((m, k)).astype(np.float32) * mask
 
 
-def to_planes(target, x: np.ndarray, stride: int, quantized: bool, signed: bool = False) -> np.ndarray:
+def to_panels(target, x: np.ndarray, quantized: bool, signed: bool = False) -> np.ndarray:
     n, k = x.shape
-    uses = spmm.plan_planes(target.isa, n, k, stride, quantized=quantized, signed=signed)
-    shape = (k // 4, stride, 4) if quantized else (k, stride)
+    uses = spmm.plan_panels(target.isa, n, k, quantized=quantized, signed=signed)
+    shape = spmm.panel_shape(n, k, quantized)
     out, status = run_uses(target, uses, [x], shape, "uint8" if quantized else "float32")
     assert status == 0
     return out
+
+
+def rows_of(panels: np.ndarray, k: int) -> np.ndarray:
+    """u8 panels as rows again."""
+    return panels.transpose(0, 2, 1, 3).reshape(-1, k)
 
 
 def operands_of(rng, ops, m: int, n: int) -> list[np.ndarray]:
@@ -53,12 +58,11 @@ def operands_of(rng, ops, m: int, n: int) -> list[np.ndarray]:
 def test_float(target, m, k, n, density, ops):
     rng = np.random.default_rng([m, k, n])
     w, x = pruned(rng, m, k, density), rng.standard_normal((n, k)).astype(np.float32)
-    stride = spmm.stride_for(n)
-    planes = to_planes(target, x, stride, quantized=False)
-    np.testing.assert_array_equal(planes[:, :n], x.T)
+    panels = to_panels(target, x, quantized=False)
+    np.testing.assert_array_equal(panels.transpose(0, 2, 1).reshape(-1, k)[:n], x)
     extra = operands_of(rng, ops, m, n)
-    uses = spmm.plan_spmm(target.isa, n, stride, w, ops, None, "")
-    got, _ = run_uses(target, uses, [planes, w, *extra], (n, m))
+    uses = spmm.plan_spmm(target.isa, n, w, ops, None, "")
+    got, _ = run_uses(target, uses, [panels, w, *extra], (n, m))
     want = apply_epilogue(x.astype(np.float64) @ w.T, ops, extra, 1)
     assert np.abs(got - want).max() <= 4e-6 * max(np.abs(want).max(), 1)
 
@@ -88,39 +92,37 @@ def test_int8_is_exact(target, m, k, n, zero, density, extreme, dense):
     w = w.astype(np.int8)
     x = (rng.choice([0, 255], (n, k)) if extreme else rng.integers(0, 256, (n, k))).astype(np.uint8)
     scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
-    stride = spmm.stride_for(n)
-    planes = to_planes(target, x, stride, quantized=True)
+    panels = to_panels(target, x, quantized=True)
     start = (-zero * w.astype(np.int64).sum(1)).astype(np.int32)
-    uses = spmm.plan_spmm(target.isa, n, stride, w, (), spmm.Quantization(start, scale), "", dense)
-    got, _ = run_uses(target, uses, [planes, w], (n, m))
+    uses = spmm.plan_spmm(target.isa, n, w, (), spmm.Quantization(start, scale), "", dense)
+    got, _ = run_uses(target, uses, [panels, w], (n, m))
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
 
 
 @AVX512
 @pytest.mark.parametrize(("m", "n"), [(28, 16), (64, 37), (100, 5)])
-def test_int8_to_planes_of_the_next_layer(target, m, n):
+def test_int8_to_panels_of_the_next_layer(target, m, n):
     rng = np.random.default_rng([m, n])
     w = rng.integers(-127, 128, (m, 64)).astype(np.int8)
     x = rng.integers(0, 256, (n, 64)).astype(np.uint8)
-    stride = spmm.stride_for(n)
     scale = rng.uniform(1e-4, 1e-3, m).astype(np.float32)
     how = Quantized(0.25, 99)
     uses = spmm.plan_spmm(
-        target.isa, n, stride, w, (EpilogueOp("relu"),), spmm.Quantization(np.zeros(m, np.int32), scale), "", False, how
+        target.isa, n, w, (EpilogueOp("relu"),), spmm.Quantization(np.zeros(m, np.int32), scale), "", False, how
     )
-    planes = to_planes(target, x, stride, quantized=True)
-    got, _ = run_uses(target, uses, [planes, w], (m // 4, stride, 4), "uint8")
+    panels = to_panels(target, x, quantized=True)
+    got, _ = run_uses(target, uses, [panels, w], spmm.panel_shape(n, m, True), "uint8")
     y = np.maximum(quantized_reference(x, w, 0, scale), 0)
     want = np.clip(np.rint(y * np.float32(4)) + 99, 0, 255).astype(np.uint8)
-    np.testing.assert_array_equal(got[:, :n].transpose(1, 0, 2).reshape(n, m), want)
+    np.testing.assert_array_equal(rows_of(got, m)[:n], want)
 
 
 @AVX512
 def test_signed_activations_move_up(target):
     x = np.random.default_rng(0).integers(-128, 128, (37, 24)).astype(np.int8)
-    planes = to_planes(target, x.view(np.uint8), 48, quantized=True, signed=True)
+    panels = to_panels(target, x.view(np.uint8), quantized=True, signed=True)
     want = (x.astype(np.int16) + 128).astype(np.uint8)
-    np.testing.assert_array_equal(planes.transpose(1, 0, 2).reshape(48, 24)[:37], want)
+    np.testing.assert_array_equal(rows_of(panels, 24)[:37], want)
 
 
 @AVX512
@@ -128,11 +130,6 @@ def test_signed_activations_move_up(target):
 def test_runs_of_columns(target, n):
     rng = np.random.default_rng(1)
     w, x = pruned(rng, 60, 900, 0.1), rng.standard_normal((n, 900)).astype(np.float32)
-    stride = spmm.stride_for(n)
-    uses = spmm.plan_spmm(target.isa, n, stride, w, (), None, "")
-    got, _ = run_uses(target, uses, [to_planes(target, x, stride, quantized=False), w], (n, 60), cuts=4)
+    uses = spmm.plan_spmm(target.isa, n, w, (), None, "")
+    got, _ = run_uses(target, uses, [to_panels(target, x, quantized=False), w], (n, 60), cuts=4)
     np.testing.assert_allclose(got, x.astype(np.float64) @ w.T, atol=1e-4)
-
-
-def test_a_stride_is_an_odd_number_of_lines():
-    assert [spmm.stride_for(n) for n in (1, 16, 17, 128, 144)] == [16, 16, 48, 144, 144]

@@ -69,18 +69,21 @@ def _manifest(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int, str]:
             found = _section(file, offset, length)
             if found is not None:
                 text, kind, machine = found
-                return json.loads(text.rstrip(b"\0")), kind, machine
-    except (struct.error, ValueError, EOFError) as error:
+                manifest = json.loads(text.rstrip(b"\0"))
+                if not isinstance(manifest, dict):
+                    raise ValueError("the manifest is not an object")
+                return manifest, kind, machine
+    except (struct.error, ValueError, EOFError, LookupError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged or cut short: {error}") from error
     raise ArtifactError(f"{path} was not made by sparsec: it holds no manifest")
 
 
 def _read(file: BinaryIO, offset: int, length: int) -> bytes:
+    size = os.fstat(file.fileno()).st_size
+    if offset + length > size:
+        raise EOFError(f"{length} bytes expected at {offset}, the file ends at {size}")
     file.seek(offset)
-    data = file.read(length)
-    if len(data) < length:
-        raise EOFError(f"{length} bytes expected at {offset}, {len(data)} found")
-    return data
+    return file.read(length)
 
 
 def _members(file: BinaryIO, size: int) -> list[tuple[int, int]]:
@@ -91,7 +94,7 @@ def _members(file: BinaryIO, size: int) -> list[tuple[int, int]]:
     while at < size:
         header = _read(file, at, 60)
         length = int(header[48:58])
-        if at + 60 + length > size:
+        if length < 0 or at + 60 + length > size:
             raise EOFError("a member of the archive ends after the file")
         members.append((at + 60, length))
         at += 60 + length + length % 2

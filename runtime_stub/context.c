@@ -115,7 +115,11 @@ int32_t sparsec_output_description(const sparsec_model *model, int32_t index, sp
     description->dtype = info->dtype;
     description->ndim = info->ndim;
     int64_t dims[MAX_DIMS] = {0}, at_lower[SPARSEC_MAX_NDIM];
-    int32_t n = program->n_dims < MAX_DIMS ? program->n_dims : MAX_DIMS;
+    const int32_t n = program->n_dims;
+    if (n > MAX_DIMS) {
+        for (int32_t i = 0; i < info->ndim; ++i) description->extents[i] = -1;
+        return SPARSEC_OK;
+    }
     for (int32_t i = 0; i < n; ++i) dims[i] = program->dims[i].upper;
     info->shape(dims, description->extents);
     for (int32_t d = 0; d < n; ++d) {
@@ -136,13 +140,21 @@ size_t sparsec_workspace_bytes(const sparsec_model *model) { return model ? mode
 int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options *options, sparsec_context **context,
                                char *message, size_t message_size) {
     sparsec_options o = {0};
-    if (!model || !context) return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "model or context is a null pointer");
+    if (!model || !context) {
+        return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "model or context is a null pointer");
+    }
     *context = NULL;
     if (options) {
         if (options->size < sizeof options->size) {
             return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "options.size must be sizeof(sparsec_options)");
         }
         memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
+        unsigned char unknown = 0;
+        for (size_t i = sizeof o; i < options->size; ++i) unknown |= ((const unsigned char *)options)[i];
+        if (unknown || o.reserved) {
+            return refuse(message, message_size, SPARSEC_ERR_ARGUMENT,
+                          "options has members that this artifact does not know");
+        }
     }
     if (o.threads < -1 || o.threads > MAX_THREADS) {
         return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "options.threads must lie between -1 and 1024");
@@ -199,6 +211,11 @@ const char *sparsec_message(const sparsec_context *context) { return context ? c
 
 /* --- shapes ------------------------------------------------------------------------------------------------------ */
 
+/* How many extents of a caller's shape can be printed. */
+static int32_t printable(int32_t ndim, const int64_t *extents) {
+    return extents && ndim > 0 && ndim <= SPARSEC_MAX_NDIM ? ndim : 0;
+}
+
 /* Whether the shape is one that input `index` may have; binds the dimensions in it. */
 static int32_t bind_shape(sparsec_context *c, int32_t index, int32_t ndim, const int64_t *extents) {
     const sparsec_tensor_info *info = &c->program->inputs[index];
@@ -227,7 +244,7 @@ static int32_t bind_shape(sparsec_context *c, int32_t index, int32_t ndim, const
     }
     if (fits) return SPARSEC_OK;
     sparsec_shape_text(wanted, info->ndim, want_text, sizeof want_text);
-    sparsec_shape_text(extents, extents && ndim > 0 && ndim <= SPARSEC_MAX_NDIM ? ndim : 0, have_text, sizeof have_text);
+    sparsec_shape_text(extents, printable(ndim, extents), have_text, sizeof have_text);
     return fail(c, SPARSEC_ERR_SHAPE, "input %s has shape %s, the model takes %s", info->name, have_text, want_text);
 }
 
@@ -243,7 +260,8 @@ static void find_output_shapes(sparsec_context *c) {
 
 static int32_t prepare(sparsec_context *c, const sparsec_shape *shapes, int32_t n_inputs) {
     if (n_inputs != c->program->n_inputs || (n_inputs && !shapes)) {
-        return fail(c, SPARSEC_ERR_ARGUMENT, "%d shapes given, the model has %d inputs", n_inputs, c->program->n_inputs);
+        return fail(c, SPARSEC_ERR_ARGUMENT, "%d shapes given, the model has %d inputs", n_inputs,
+                    c->program->n_inputs);
     }
     forget_shapes(c);
     for (int32_t i = 0; i < n_inputs; ++i) {
@@ -285,7 +303,23 @@ static int32_t check_dtype(sparsec_context *c, const char *kind, const sparsec_t
 }
 
 static int is_usable_in_place(const DLTensor *t) {
-    return (uintptr_t)sparsec_tensor_data(t) % (uintptr_t)sparsec_item_bytes(t->dtype) == 0 && sparsec_tensor_is_compact(t);
+    const uintptr_t item = (uintptr_t)sparsec_item_bytes(t->dtype);
+    return (uintptr_t)sparsec_tensor_data(t) % item == 0 && sparsec_tensor_is_compact(t);
+}
+
+/* Whether a tensor begins in the memory that the run is going to overwrite. */
+static int is_in_workspace(const sparsec_context *c, const DLTensor *t) {
+    return (uintptr_t)sparsec_tensor_data(t) - (uintptr_t)c->frame.arena < c->program->arena_bytes;
+}
+
+static uint64_t compact_bytes(DLDataType dtype, int32_t ndim, const int64_t *extents) {
+    uint64_t bytes = (uint64_t)sparsec_item_bytes(dtype);
+    for (int32_t i = 0; i < ndim; ++i) bytes *= (uint64_t)extents[i];
+    return bytes;
+}
+
+static int overlap(const void *a, uint64_t a_bytes, const void *b, uint64_t b_bytes) {
+    return (uintptr_t)a < (uintptr_t)b + b_bytes && (uintptr_t)b < (uintptr_t)a + a_bytes && a_bytes && b_bytes;
 }
 
 static int32_t bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
@@ -304,6 +338,8 @@ static int32_t bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
             c->inputs[i] = own;
         } else if (!t->data) {
             return fail(c, SPARSEC_ERR_ARGUMENT, "input %s has no data", info->name);
+        } else if (is_in_workspace(c, t)) {
+            return fail(c, SPARSEC_ERR_ARGUMENT, "input %s lies in the context's workspace: copy it first", info->name);
         } else if (is_usable_in_place(t)) {
             c->inputs[i] = sparsec_tensor_data(t);
         } else {
@@ -315,12 +351,33 @@ static int32_t bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
     return SPARSEC_OK;
 }
 
-static int32_t bind_outputs(sparsec_context *c, DLTensor *const *outputs) {
+/* Output `index` in the caller's memory: no byte of it may belong to another output or to an input read in place. */
+static int32_t check_overlap(sparsec_context *c, int32_t index, const DLTensor *const *inputs) {
+    const sparsec_program *p = c->program;
+    const sparsec_tensor_info *info = &p->outputs[index];
+    const uint64_t bytes = compact_bytes(info->dtype, info->ndim, c->output_extents[index]);
+    for (int32_t i = 0; i < p->n_inputs; ++i) {
+        const uint64_t input_bytes = compact_bytes(p->inputs[i].dtype, p->inputs[i].ndim, inputs[i]->shape);
+        if (overlap(c->outputs[index], bytes, c->inputs[i], input_bytes)) {
+            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s overlaps input %s", info->name, p->inputs[i].name);
+        }
+    }
+    for (int32_t i = 0; i < index; ++i) {
+        const sparsec_tensor_info *other = &p->outputs[i];
+        const uint64_t other_bytes = compact_bytes(other->dtype, other->ndim, c->output_extents[i]);
+        if (overlap(c->outputs[index], bytes, c->outputs[i], other_bytes)) {
+            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s overlaps output %s", info->name, other->name);
+        }
+    }
+    return SPARSEC_OK;
+}
+
+static int32_t bind_outputs(sparsec_context *c, const DLTensor *const *inputs, DLTensor *const *outputs) {
     for (int32_t i = 0; i < c->program->n_outputs; ++i) {
         const sparsec_tensor_info *info = &c->program->outputs[i];
         DLTensor *t = outputs[i];
         if (!t) return fail(c, SPARSEC_ERR_ARGUMENT, "output %s is a null pointer", info->name);
-        if (!t->data) {
+        if (!t->data || t->data == c->frame.arena + info->arena_offset) {
             *t = (DLTensor){.data = c->frame.arena + info->arena_offset,
                             .device = {1, 0},
                             .ndim = info->ndim,
@@ -334,14 +391,20 @@ static int32_t bind_outputs(sparsec_context *c, DLTensor *const *outputs) {
         if (t->ndim != info->ndim ||
             (t->ndim && memcmp(t->shape, c->output_extents[i], (size_t)t->ndim * sizeof(int64_t)))) {
             char have[128], want[128];
-            sparsec_shape_text(t->shape, t->ndim > 0 && t->ndim <= SPARSEC_MAX_NDIM ? t->ndim : 0, have, sizeof have);
+            sparsec_shape_text(t->shape, printable(t->ndim, t->shape), have, sizeof have);
             sparsec_shape_text(c->output_extents[i], info->ndim, want, sizeof want);
             return fail(c, SPARSEC_ERR_SHAPE, "output %s has shape %s, the model gives %s", info->name, have, want);
         }
         if (!is_usable_in_place(t)) {
-            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s must be compact and aligned to its element size", info->name);
+            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s must be compact and aligned to its element size",
+                        info->name);
+        }
+        if (is_in_workspace(c, t)) {
+            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s lies in the workspace, but not in its place", info->name);
         }
         c->outputs[i] = sparsec_tensor_data(t);
+        status = check_overlap(c, i, inputs);
+        if (status) return status;
     }
     return SPARSEC_OK;
 }
@@ -409,7 +472,7 @@ int32_t sparsec_run(sparsec_context *context, const DLTensor *const *inputs, int
                       n_outputs, c->program->n_inputs, c->program->n_outputs);
     }
     if (!status) status = bind_inputs(c, inputs);
-    if (!status) status = bind_outputs(c, outputs);
+    if (!status) status = bind_outputs(c, inputs, outputs);
     if (!status) {
         uint64_t env = sparsec_float_env_default();
         status = run_steps(c);

@@ -76,6 +76,7 @@ int sparsec_cpu_check(const uint64_t *features, int32_t n, uint64_t have, char *
     uint64_t missing = 0;
     for (int32_t i = 0; i < n; ++i) missing |= (UINT64_C(1) << features[i]) & ~have;
     if (!missing || !message || !message_size) return missing == 0;
+    message[0] = 0;
     size_t length = append(message, message_size, 0, "this artifact needs");
     for (int i = 0; i < SPARSEC_CPU_COUNT; ++i) {
         if (!(missing >> i & 1)) continue;
@@ -90,6 +91,7 @@ int sparsec_cpu_check(const uint64_t *features, int32_t n, uint64_t have, char *
         length = append(message, message_size, length, NAMES[i]);
         any = 1;
     }
-    append(message, message_size, length, any ? ": build for a target it has" : " none of them: build for a target it has");
+    if (!any) length = append(message, message_size, length, " none of them");
+    append(message, message_size, length, ": build for a target it has");
     return 0;
 }

@@ -1,4 +1,4 @@
-/* The default floating-point environment: round to nearest, no flushing of denormals, no traps. Private to the runtime. */
+/* The default floating-point environment: round to nearest, no flushing of denormals, no traps. Private. */
 #ifndef SPARSEC_FLOAT_ENV_H
 #define SPARSEC_FLOAT_ENV_H
 

@@ -17,7 +17,7 @@ from .artifact import ABI_VERSION, check_loadable
 from .declarations import declarations
 
 _MESSAGE_BYTES = 512
-_ERR_ABI, _ERR_CPU = 2, 3
+_ERR_CPU, _ERR_MEMORY, _ERR_THREADS, _ERR_BUSY = 3, 4, 8, 9
 _KINDS = {0: "int", 1: "uint", 2: "float", 4: "bfloat"}
 
 
@@ -46,6 +46,24 @@ def load(path: str | os.PathLike[str], threads: int = 1) -> Model:
     return Model(_Library(path, manifest), threads)
 
 
+_FILES: dict[str, dict[tuple[int, int], int]] = {}
+"""path -> (device, inode) of the files that were loaded by it -> number"""
+
+
+def _name_for_linker(path: Path) -> str:
+    """A spelling of the path that no other file was loaded by.
+
+    The dynamic linker takes a name that it knows for the library that it knows, even when a new build has replaced the
+    file. Extra slashes and dots tell the builds apart.
+    """
+    status = path.stat()
+    folder, _, name = str(path.resolve()).rpartition("/")
+    files = _FILES.setdefault(f"{folder}/{name}", {})
+    number = files.setdefault((status.st_dev, status.st_ino), len(files))
+    spelling = "".join("/." if bit == "1" else "/" for bit in f"{number:b}") if number else ""
+    return f"{folder}{spelling}/{name}"
+
+
 class _Library:
     """An opened artifact, shared by its contexts."""
 
@@ -55,7 +73,7 @@ class _Library:
         self.prefix = str(manifest.get("options", {}).get("symbol_prefix", "sparsec_"))
         self.ffi = declarations(self.prefix)
         try:
-            self.lib = self.ffi.dlopen(str(path.resolve()))
+            self.lib = self.ffi.dlopen(_name_for_linker(path))
         except OSError as error:
             raise ArtifactError(f"cannot load {path}: {error}") from error
         model = self.ffi.new(f"const {self.prefix}model **")
@@ -190,9 +208,7 @@ class Model:
             array = given.get(info.name)
             if array is None:
                 array = np.empty(shape, dtype)
-            elif (
-                array.dtype != dtype or array.shape != shape or not (array.flags.c_contiguous and array.flags.writeable)
-            ):
+            elif not _is_writable(array, dtype, shape):
                 raise InputError(f"output {info.name} must be a writeable, C-contiguous {dtype} array of shape {shape}")
             results[info.name] = array
         return results
@@ -203,7 +219,8 @@ class Model:
 
     def _check(self, status: int) -> None:
         if status:
-            raise InputError(self._library.text(self._library.call("message", self._context)) or f"status {status}")
+            text = self._library.text(self._library.call("message", self._context)) or f"status {status}"
+            raise (SparsecError if status in (_ERR_MEMORY, _ERR_THREADS, _ERR_BUSY) else InputError)(text)
 
     def close(self) -> None:
         """Ends the context's threads and frees its workspace. The arrays that runs returned stay valid."""
@@ -286,19 +303,36 @@ def _numpy_dtype(info: TensorInfo) -> np.dtype:
     return np.dtype(info.dtype)
 
 
+def _is_writable(array: Any, dtype: np.dtype, shape: tuple[int, ...]) -> bool:
+    """Whether a run may write its output there."""
+    return (
+        isinstance(array, np.ndarray)
+        and array.dtype == dtype
+        and array.shape == shape
+        and array.flags.c_contiguous
+        and array.flags.writeable
+    )
+
+
+def _view(value: Any) -> np.ndarray:
+    if hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
+    if isinstance(value, Sequence | int | float) and not isinstance(value, bytes | bytearray):
+        return np.asarray(value)
+    return np.asarray(memoryview(value))
+
+
 def _as_array(info: TensorInfo, value: Any, dtype: np.dtype) -> np.ndarray:
     """A numpy view of the caller's array, with dtype and rank checked."""
     if isinstance(value, np.ndarray):
         array = value
-    elif hasattr(value, "__dlpack__"):
-        array = np.from_dlpack(value)
     else:
         try:
-            array = np.asarray(value if isinstance(value, Sequence | int | float) else memoryview(value))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"input {info.name}: a {type(value).__name__} is no array") from error
+            array = _view(value)
+        except (TypeError, ValueError, BufferError, RuntimeError) as error:
+            raise InputError(f"input {info.name}: cannot read a {type(value).__name__} as an array: {error}") from error
     if array.dtype != dtype:
-        raise InputError(f"input {info.name} is {array.dtype}, the model has {info.dtype}: use .astype({info.dtype!r})")
+        raise InputError(f"input {info.name} is {array.dtype}, the model has {info.dtype}: convert it first")
     if array.ndim != len(info.shape):
         raise InputError(
             f"input {info.name} has shape {list(array.shape)}, the model takes [{', '.join(map(str, info.shape))}]"

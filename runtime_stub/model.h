@@ -26,7 +26,7 @@ typedef int32_t (*sparsec_step_fn)(const sparsec_frame *frame, int64_t begin, in
 typedef struct sparsec_step {
     sparsec_step_fn run;
     int64_t (*extent)(const int64_t *dims); /* length of the range axis */
-    int64_t grain;                          /* slices start at multiples of this; results must not depend on the split */
+    int64_t grain;                          /* slices start at multiples of this; results do not depend on the split */
     int64_t cost;                           /* estimated nanoseconds in one thread, at the dims' upper bounds */
     const char *label;                      /* ONNX node name(s), for error messages */
 } sparsec_step;

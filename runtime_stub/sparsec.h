@@ -1,7 +1,7 @@
 /* sparsec.h: the C interface of a model that sparsec compiled. C99, version 1 (SPARSEC_ABI_VERSION).
  *
- * Every artifact exports exactly the functions below. In an artifact built with `--symbol-prefix P` all names begin with P
- * instead of `sparsec_`; the header that is written beside `.a` and `.o` artifacts has those names.
+ * Every artifact exports exactly the functions below. In an artifact built with `--symbol-prefix P` all names begin
+ * with P instead of `sparsec_`; the header that is written beside `.a` and `.o` artifacts has those names.
  *
  *   const sparsec_model *model;  sparsec_context *context;  char message[256];
  *   sparsec_model_open(SPARSEC_ABI_VERSION, &model, message, sizeof message);   check the CPU
@@ -10,8 +10,8 @@
  *   sparsec_run(context, inputs, n_inputs, outputs, n_outputs);                 compute
  *
  * A model is immutable and shared by all threads. A context belongs to one caller at a time; any number of contexts may
- * run at once. Functions that can fail return a status and leave a sentence that says what is wrong; nothing aborts, prints
- * or reads the environment, and sparsec_run allocates nothing.
+ * run at once. Functions that can fail return a status and leave a sentence that says what is wrong; nothing aborts,
+ * prints or reads the environment, and sparsec_run allocates nothing.
  */
 #ifndef SPARSEC_H
 #define SPARSEC_H
@@ -82,11 +82,12 @@ typedef void (*sparsec_task)(void *data, int32_t part);
 typedef void (*sparsec_parallel_for)(void *user, sparsec_task task, void *data, int32_t parts);
 
 /* How a context works. Fill `size` with sizeof(sparsec_options) and everything else with zeros, then set what you need:
- * a struct that is shorter than the library's means that the missing members are zero. */
+ * a struct that is shorter than the library's means that the missing members are zero; what a longer one has beyond the
+ * library's must be zero. */
 typedef struct sparsec_options {
     size_t size;
-    int32_t threads;                   /* 0 and 1: the caller's thread alone. n: n - 1 more. -1: all that CPU affinity and
-                                          cgroup quota allow. With parallel_for: how many parts it can run at once. */
+    int32_t threads;                   /* 0 and 1: the caller's thread alone. n: n - 1 more. -1: all that CPU affinity
+                                          and cgroup quota allow. With parallel_for: how many parts it runs at once. */
     int32_t reserved;
     sparsec_parallel_for parallel_for; /* the caller's threads instead of the context's own; may be NULL */
     void *parallel_for_user;           /* passed on to parallel_for */
@@ -110,8 +111,8 @@ typedef struct sparsec_tensor_description {
 /* The library's SPARSEC_ABI_VERSION. */
 SPARSEC_API int32_t sparsec_abi_version(void);
 
-/* Checks that caller and CPU fit the artifact. `abi_version`: the caller's SPARSEC_ABI_VERSION. On failure *model is NULL
- * and `message`, unless it is NULL, holds a sentence of at most message_size - 1 bytes.
+/* Checks that caller and CPU fit the artifact. `abi_version`: the caller's SPARSEC_ABI_VERSION. On failure *model is
+ * NULL and `message`, unless it is NULL, holds a sentence of at most message_size - 1 bytes.
  * SPARSEC_ERR_ABI, SPARSEC_ERR_CPU, SPARSEC_ERR_ARGUMENT. */
 SPARSEC_API int32_t sparsec_model_open(int32_t abi_version, const sparsec_model **model, char *message,
                                        size_t message_size);
@@ -142,8 +143,8 @@ SPARSEC_API int32_t sparsec_context_create(const sparsec_model *model, const spa
 /* Ends the threads and frees everything. NULL is allowed. In a child after fork only the memory is freed. */
 SPARSEC_API void sparsec_context_destroy(sparsec_context *context);
 
-/* Binds the model's dynamic dimensions. sparsec_run does the same from the tensors it is given: this call is needed only
- * where output shapes are asked for before a run, and after a fork to give a child threads again.
+/* Binds the model's dynamic dimensions. sparsec_run does the same from the tensors it is given: this call is needed
+ * only where output shapes are asked for before a run, and after a fork to give a child threads again.
  * SPARSEC_ERR_SHAPE, SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY, SPARSEC_ERR_THREADS. */
 SPARSEC_API int32_t sparsec_prepare(sparsec_context *context, const sparsec_shape *shapes, int32_t n_inputs);
 
@@ -151,9 +152,10 @@ SPARSEC_API int32_t sparsec_prepare(sparsec_context *context, const sparsec_shap
  * SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_UNPREPARED. */
 SPARSEC_API int32_t sparsec_output_shape(sparsec_context *context, int32_t index, int32_t *ndim, int64_t *extents);
 
-/* Computes. Tensors stand in the order of the manifest. Inputs may have any strides; compact ones whose data is aligned to
- * the element size are read in place. An output whose `data` is NULL is filled in wholly: it then points into the workspace
- * and is valid until the next run. Otherwise `data` is a compact buffer, and dtype and shape must be right.
+/* Computes. Tensors stand in the order of the manifest. Inputs may have any strides; compact ones whose data is aligned
+ * to the element size are read in place. An output whose `data` is NULL, or is what an earlier run filled in, is filled
+ * in wholly: it then points into the workspace and is valid until the context's next run, of which it cannot be an
+ * input. Otherwise `data` is a compact buffer that overlaps no other tensor, and dtype and shape must be right.
  * SPARSEC_ERR_SHAPE, SPARSEC_ERR_DTYPE, SPARSEC_ERR_INDEX, SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
 SPARSEC_API int32_t sparsec_run(sparsec_context *context, const DLTensor *const *inputs, int32_t n_inputs,
                                 DLTensor *const *outputs, int32_t n_outputs);

@@ -46,6 +46,12 @@ def bert(config: BertConfig) -> onnx.ModelProto:
     return _Writer(config, float_model.ranges()).model()
 
 
+def _weight_scale(w: np.ndarray) -> np.ndarray:
+    """Per column, symmetric; 1 where a column is empty."""
+    largest = np.abs(w).max(0)
+    return np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+
+
 class _Writer:
     def __init__(self, config: BertConfig, ranges: dict[str, tuple[float, float]] | None) -> None:
         self.c = config
@@ -90,7 +96,7 @@ class _Writer:
         if self.found is None:
             weight = self.constant(f"{name}.weight", w)
         else:
-            scale = np.maximum(np.abs(w).max(0), 1e-8) / np.float32(127)
+            scale = _weight_scale(w)
             integers = np.clip(np.rint(w / scale), -127, 127).astype(np.int8)
             parts = [
                 self.constant(f"{name}.weight_q", integers),
@@ -110,7 +116,7 @@ class _Writer:
     def integer_linear(self, x: str, name: str, w: np.ndarray) -> str:
         q, scale, zero = self.integers(x)
         x_scale = next(numpy_helper.to_array(c) for c in self.constants if c.name == scale)
-        w_scale = np.maximum(np.abs(w).max(0), 1e-8) / np.float32(127)
+        w_scale = _weight_scale(w)
         weight = self.constant(f"{name}.weight_q", np.clip(np.rint(w / w_scale), -127, 127).astype(np.int8))
         product = self.op("MatMulInteger", [q, weight, zero, self.zero_weight()], f"{name}.product")
         bias = 0.1 * self.rng.standard_normal(w.shape[1]).astype(np.float32)

@@ -186,6 +186,43 @@ def build(
 
 
 @cli.command()
+@click.argument("model", type=_FILE, metavar="MODEL.onnx")
+@click.option("--target", default="native", show_default=True, help="A row of `sparsec targets`, or native.")
+@click.option("--dim", "dims", type=_Dim(), multiple=True, help="Fixes a dimension, or gives its bounds.")
+@click.option("--shape", "shapes", type=_Shape(), multiple=True, help="An input's whole shape.")
+@click.option("--impose-sparsity", type=float, metavar="SHARE", help="Predicts for the weights pruned so far.")
+@click.option("--pattern", default="1x4", show_default=True, help="Of that pruning: unstructured, 1x4 or 2:4.")
+def analyze(
+    model: Path,
+    target: str,
+    dims: tuple[tuple[str, Bound], ...],
+    shapes: tuple[tuple[str, Any], ...],
+    impose_sparsity: float | None,
+    pattern: str,
+) -> None:
+    """Shows the zeros in each linear layer and what they buy; nothing is built."""
+    from .compiler.tools.analyze import analyze as run_analysis
+    from .compiler.tools.analyze import total_gain
+
+    rows = run_analysis(
+        model, target=target, dims=dict(dims), shapes=dict(shapes), sparsity=impose_sparsity, pattern=pattern
+    )
+    header = ["layer", "type", "shape", "columns", "zeros", "1x4 zeros", "kernel", "gain"]
+    table = [
+        [r.tensor, r.dtype, f"{r.rows}x{r.depth}", str(r.columns), f"{r.sparsity:.0%}", f"{r.block_sparsity:.0%}",
+         r.kernel, f"{r.gain:.2f}"] for r in rows
+    ]  # fmt: skip
+    if impose_sparsity is not None:
+        header += ["pruned kernel", "pruned gain"]
+        for cells, row in zip(table, rows, strict=True):
+            cells += [row.imposed.kernel, f"{row.imposed.gain:.2f}"] if row.imposed else ["", ""]
+    click.echo(_table(header, table))
+    click.echo(f"all linear layers: predicted {total_gain(rows, False):.2f}x their dense kernels' speed", nl=False)
+    pruned = f", {total_gain(rows, True):.2f}x after pruning" if impose_sparsity is not None else ""
+    click.echo(pruned)
+
+
+@cli.command()
 @click.argument("artifact", type=_FILE, metavar="MODEL.so")
 @click.option("--input", "given", type=_Assignment(), multiple=True, help="An input; the others are random.")
 @click.option("--output", type=_FILE, metavar="DIR", help="Writes every output there as NAME.npy.")

@@ -168,6 +168,17 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
+def run_until(source: str | os.PathLike[str] | onnx.ModelProto, options: Options, last: str) -> Compilation:
+    """The compilation after the stage `last`, for tools that look at a model without building it."""
+    blank: Any = None
+    c = Compilation(source, options, blank, blank, blank, blank, blank, blank, {})
+    for stage in STAGES:
+        stage.run(c)
+        if stage.name == last:
+            break
+    return c
+
+
 def compile_model(
     source: str | os.PathLike[str] | onnx.ModelProto,
     options: Options,

@@ -20,6 +20,8 @@ _PLANE_CYCLES = 1.5
 """Per vector of activations turned from rows into planes, or back."""
 _GEMM_EFFICIENCY = 0.95
 _UNIT_CODE_BYTES, _LOAD_CODE_BYTES = 7, 10
+_DENSE = 0.9
+"""No pattern gains above this density."""
 _CODE_LIMIT = 2.0
 """Code and its weights may take this many times the bytes of the dense weights."""
 MIN_COLUMNS = 16
@@ -32,6 +34,8 @@ class Choice:
 
     kernel: str
     reason: str
+    gain: float = 1.0
+    """Predicted cycles of the dense kernel over those of this one."""
 
 
 def choose_float(weights: np.ndarray, columns: int) -> Choice:
@@ -40,6 +44,8 @@ def choose_float(weights: np.ndarray, columns: int) -> Choice:
     density = np.count_nonzero(weights) / weights.size
     if columns < MIN_COLUMNS:
         return Choice("gemm", f"{_sparsity(density)}, but only {columns} columns")
+    if density > _DENSE:
+        return Choice("gemm", _sparsity(density))
     gemm = M * K / _GEMM_EFFICIENCY
     pattern, code_bytes = _pattern_cost(units_of(weights))
     pattern += (M + K) * _PLANE_CYCLES
@@ -54,6 +60,8 @@ def choose_integer(weights: np.ndarray, columns: int) -> Choice:
     density = np.count_nonzero(units) / units.size
     if columns < MIN_COLUMNS:
         return Choice("dense", f"{_sparsity(density)} of 1x4 blocks, but only {columns} columns")
+    if density > _DENSE:
+        return Choice("dense", f"{_sparsity(density)} of 1x4 blocks")
     pattern, code_bytes = _pattern_cost(units)
     if code_bytes > _CODE_LIMIT * weights.nbytes:
         return Choice("dense", f"{_sparsity(density)} of 1x4 blocks: code would be larger than "
@@ -72,7 +80,7 @@ def _pattern_cost(units: np.ndarray) -> tuple[float, float]:
 def _cheaper(sparse: str, sparse_cycles: float, dense: str, dense_cycles: float, density: float, what: str) -> Choice:
     ratio = dense_cycles / max(sparse_cycles, 1.0)
     text = f"{_sparsity(density)} ({what}): code predicted at {ratio:.2f}x dense"
-    return Choice(sparse if ratio > 1 else dense, text)
+    return Choice(sparse, text, ratio) if ratio > 1 else Choice(dense, text)
 
 
 def _sparsity(density: float) -> str:

@@ -1,0 +1,94 @@
+"""What is found in weights, what it is predicted to buy, and pruning to a pattern."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from generators.bert import BertConfig, bert
+from generators.pruning import pruned
+
+from sparsec.cli import cli
+from sparsec.compiler.sparsity.cost import choose_float, choose_integer
+from sparsec.compiler.sparsity.impose import impose
+from sparsec.compiler.tools.analyze import analyze, total_gain
+from sparsec.errors import SparsecError, TargetError
+
+RNG = np.random.default_rng(0)
+SMALL = BertConfig(layers=1, hidden=64, heads=2, inner=128, vocabulary=50, seq=32)
+
+
+def weights(density: float, m: int = 256, k: int = 256) -> np.ndarray:
+    return pruned(np.random.default_rng(1), m, k, 1 - density, "unstructured" if density < 1 else "dense")
+
+
+def integers(density: float, pattern: str) -> np.ndarray:
+    return (40 * pruned(np.random.default_rng(2), 256, 256, 1 - density, pattern)).astype(np.int8)
+
+
+def test_dense_weights_take_the_dense_kernel():
+    assert choose_float(weights(1.0), 128).kernel == "gemm"
+    assert choose_integer(integers(1.0, "dense"), 128).kernel == "dense"
+
+
+def test_sparse_weights_take_code_and_gain_more_the_sparser_they_are():
+    gains = [choose_float(weights(d), 128).gain for d in (0.4, 0.2, 0.1)]
+    assert gains == sorted(gains)
+    assert gains[0] > 1
+    assert choose_integer(integers(0.2, "1x4"), 128).kernel == "pattern"
+
+
+def test_unstructured_int8_gains_nothing_from_blocks():
+    assert choose_integer(integers(0.5, "unstructured"), 128).kernel == "dense"
+
+
+def test_few_columns_never_take_code():
+    assert choose_float(weights(0.1), 4).kernel == "gemm"
+    assert "4 columns" in choose_float(weights(0.1), 4).reason
+
+
+@pytest.mark.parametrize(("pattern", "share"), [("unstructured", 0.75), ("1x4", 0.75), ("2:4", 0.5)])
+def test_impose(pattern, share):
+    w = RNG.standard_normal((40, 64)).astype(np.float32)
+    out = impose(w, 0.75, pattern)
+    assert abs((out == 0).mean() - share) < 0.01
+    np.testing.assert_array_equal(out[out != 0], w[out != 0])
+    if pattern == "1x4":
+        blocks = (out != 0).reshape(40, 16, 4).sum(2)
+        assert set(np.unique(blocks)) <= {0, 4}
+    if pattern == "2:4":
+        assert ((out != 0).reshape(40, 16, 4).sum(2) == 2).all()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("analyze") / "model.onnx"
+    onnx.save(bert(replace(SMALL, sparsity=0.9, pattern="unstructured")), str(path))
+    return path
+
+
+def test_analyze(model):
+    rows = analyze(model, target="avx512", sparsity=0.95, pattern="unstructured")
+    assert len(rows) == 7
+    assert [r.kernel for r in rows].count("pattern") == 6
+    assert all(abs(r.sparsity - 0.9) < 0.01 for r in rows if r.kernel == "pattern")
+    assert 1 < total_gain(rows, imposed=False) < total_gain(rows, imposed=True)
+
+
+def test_analyze_prints(model):
+    result = CliRunner().invoke(cli, ["analyze", str(model), "--target", "avx512", "--impose-sparsity", "0.9"])
+    assert result.exit_code == 0, result.output
+    assert "pruned gain" in result.output
+    assert "predicted" in result.output.splitlines()[-1]
+
+
+def test_analyze_refuses(model):
+    with pytest.raises(SparsecError, match="pattern"):
+        analyze(model, target="avx512", pattern="3x5")
+    with pytest.raises(SparsecError, match="between 0 and 1"):
+        analyze(model, target="avx512", sparsity=1.5)
+    with pytest.raises(TargetError, match="no sparse kernels"):
+        analyze(model, target="avx2")

@@ -68,10 +68,10 @@ def lookup() -> onnx.ModelProto:
     return _model(nodes, inputs, {"vectors": ["batch", "words", 12]}, weights)
 
 
-def product(seed: int) -> onnx.ModelProto:
-    """x [rows, 6] -> y [rows, 4]; another seed gives other weights."""
+def product(seed: int, k: int = 6, n: int = 4) -> onnx.ModelProto:
+    """x [rows, k] -> y [rows, n]; another seed gives other weights."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "product")]
-    return _model(nodes, {"x": (TensorProto.FLOAT, ["rows", 6])}, {"y": ["rows", 4]}, _weights(seed, w=(6, 4)))
+    return _model(nodes, {"x": (TensorProto.FLOAT, ["rows", k])}, {"y": ["rows", n]}, _weights(seed, w=(k, n)))
 
 
 def matrix(product_model: onnx.ModelProto) -> np.ndarray:

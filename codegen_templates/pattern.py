@@ -27,18 +27,24 @@ class RowBlock:
 
 @dataclass(frozen=True)
 class PatternCode:
-    """The code of one layer. The vector of k begins `plane_bytes` * k after the tile's first."""
+    """The code of one layer. The vector of k lies `offsets[k]` bytes after the place that the code is given.
+
+    In a matrix product k is a row of activations; in a convolution it is (channel, tap), and a tap is an offset into a
+    padded plane (planes.py).
+    """
 
     kind: str
     """`f32`: float multiply-add; `u8s8`: four products of u8 by s8, added to an int32."""
-    plane_bytes: int
+    offsets: np.ndarray
     blocks: tuple[RowBlock, ...]
-    dense_depth: int = 0
-    """Not 0: every block has a unit in each of so many k, and its code is a loop."""
+    turns: int = 1
+    """Not 1: the code is a loop, and every turn takes `offsets` again, `turn_bytes` further on."""
+    turn_bytes: int = 0
 
     def digest(self) -> str:
         """Of everything that the code depends on."""
-        digest = hashlib.sha256(f"{self.kind} {self.plane_bytes} {self.dense_depth}".encode())
+        digest = hashlib.sha256(f"{self.kind} {self.turns} {self.turn_bytes} ".encode())
+        digest.update(self.offsets.astype(np.int64).tobytes())
         for block in self.blocks:
             digest.update(f"{block.rows} {len(block.k)} ".encode())
             digest.update(block.k.tobytes())
@@ -62,15 +68,13 @@ def row_blocks(occupied: np.ndarray) -> tuple[RowBlock, ...]:
     return tuple(blocks)
 
 
-def dense_blocks(rows: int) -> tuple[RowBlock, ...]:
-    """Blocks of a matrix that is stored whole."""
-    none = np.zeros(0, np.int32)
-    height = rows_per_block(rows)
-    return tuple(RowBlock(min(height, rows - first), none, none) for first in range(0, rows, height))
+def dense_blocks(rows: int, offsets: int = 1) -> tuple[RowBlock, ...]:
+    """Blocks of a matrix that is stored whole, for loops of so many offsets a turn."""
+    return row_blocks(np.ones((rows, offsets), bool))
 
 
 def dense_stream(units: np.ndarray, blocks: tuple[RowBlock, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """As `stream`, with every unit."""
+    """As `stream`, with every unit; `units`[rows, k] holds the turns' k one after the other."""
     parts, starts, first = [], [0], 0
     for block in blocks:
         parts.append(units[first : first + block.rows].T.reshape(-1))

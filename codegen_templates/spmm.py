@@ -72,7 +72,11 @@ def plan_spmm(
     else:
         blocks = row_blocks(units != 0)
         values, starts = stream(units, blocks)
-    code = PatternCode(kind, 4 * _TILE, blocks, units.shape[1] if dense else 0)
+    step = 4 * _TILE
+    if dense:
+        code = PatternCode(kind, np.zeros(1, np.int64), blocks, units.shape[1], step)
+    else:
+        code = PatternCode(kind, step * np.arange(units.shape[1]), blocks)
     head, tail = _split(epilogue)
     rows = rows_per_block(M)
     packed = None

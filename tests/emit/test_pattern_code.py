@@ -28,26 +28,28 @@ def assembled(text: str, folder) -> bytes:
 @pytest.mark.parametrize(("rows", "depth", "density"), [(28, 40, 0.5), (3, 7, 0.9), (17, 300, 0.2), (28, 64, 1.0)])
 def test_bytes_are_the_assembler_s(kind, rows, depth, density, tmp_path):
     occupied = np.random.default_rng(rows).random((rows, depth)) < density
-    code = PatternCode(kind, 9 * 64, row_blocks(occupied))
+    code = PatternCode(kind, 9 * 64 * np.arange(depth), row_blocks(occupied))
     for block in code.blocks:
         assert encode_block(code, block) == assembled(assembler(code, block), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["f32", "u8s8"])
 @pytest.mark.parametrize("rows", [28, 5])
-def test_dense_blocks_are_loops(kind, rows, tmp_path):
-    code = PatternCode(kind, 9 * 64, dense_blocks(rows), dense_depth=192)
+@pytest.mark.parametrize("taps", [1, 9, 64])
+def test_dense_blocks_are_loops(kind, rows, taps, tmp_path):
+    offsets = np.random.default_rng(taps).permutation(taps) * 4
+    code = PatternCode(kind, offsets, dense_blocks(rows, taps), turns=192, turn_bytes=9 * 64)
     for block in code.blocks:
         assert encode_block(code, block) == assembled(assembler(code, block), tmp_path)
 
 
 def test_an_empty_block_only_clears_and_stores(tmp_path):
-    code = PatternCode("f32", 64, row_blocks(np.zeros((5, 8), bool)))
+    code = PatternCode("f32", 64 * np.arange(8), row_blocks(np.zeros((5, 8), bool)))
     assert encode_block(code, code.blocks[0]) == assembled(assembler(code, code.blocks[0]), tmp_path)
 
 
 def test_the_table_leads_to_every_block():
-    code = PatternCode("f32", 64, row_blocks(np.eye(100, dtype=bool)))
+    code = PatternCode("f32", 64 * np.arange(100), row_blocks(np.eye(100, dtype=bool)))
     data = encode(code)
     table = np.frombuffer(data[: 4 * (len(code.blocks) + 1)], "<u4")
     assert table[-1] == len(data)

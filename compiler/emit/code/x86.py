@@ -1,7 +1,7 @@
 """AVX-512 code of row blocks, encoded with numpy: a layer of a million instructions takes milliseconds.
 
-A block is a function `void block(const void *x, const void *w, void *out)` (System V): x in rdi is the first plane at
-the tile's column, w in rsi the block's stream plus 512 bytes, out in rdx room for rows * 64 bytes. It keeps no stack
+A block is a function `void block(const void *x, const void *w, void *out)` (System V): x in rdi is the place from which
+the offsets count, w in rsi the block's stream plus 512 bytes, out in rdx room for rows * 64 bytes. It keeps no stack
 and calls nothing. tests/emit compares the bytes with those of an assembler.
 """
 
@@ -38,26 +38,27 @@ def encode_block(code: PatternCode, block: RowBlock) -> bytes:
     """One block's function."""
     zero = b"".join(_clear(r) for r in range(block.rows))
     store = b"".join(_store(r) for r in range(block.rows))
-    body = _loop(code, block) if code.dense_depth else _body(code, block)
+    body = _loop(code, block) if code.turns > 1 else _body(code, block)
     return _ENDBR64 + zero + body + store + _RETURN
 
 
 def _loop(code: PatternCode, block: RowBlock) -> bytes:
-    """One k per turn: a load, a multiply-accumulate per row, pointers on."""
-    index = np.arange(block.rows)
-    x = np.full(block.rows, MAX_ROWS)
-    load = _loads(x[:1], np.zeros(1, np.int64)).tobytes()
-    turn = load + _macs(code.kind, index, x, index).tobytes() + _advance(code, block) + bytes.fromhex("ffc9")
+    """The body, pointers on, and back."""
+    turn = _body(code, block) + _advance(code, block) + bytes.fromhex("ffc9")
     back = -(len(turn) + 6)
-    return (
-        b"\xb9" + code.dense_depth.to_bytes(4, "little") + turn + b"\x0f\x85" + back.to_bytes(4, "little", signed=True)
-    )
+    return b"\xb9" + code.turns.to_bytes(4, "little") + turn + b"\x0f\x85" + back.to_bytes(4, "little", signed=True)
 
 
 def _advance(code: PatternCode, block: RowBlock) -> bytes:
-    """add rdi, plane; add rsi, the stream's bytes per k; both with 32-bit immediates."""
-    parts = ((0xC7, code.plane_bytes), (0xC6, 4 * block.rows))
+    """add rdi, the turn's bytes; add rsi, what the body has left of its units; both with 32-bit immediates."""
+    parts = ((0xC7, code.turn_bytes), (0xC6, _left_over(block)))
     return b"".join(bytes([0x48, 0x81, modrm]) + value.to_bytes(4, "little") for modrm, value in parts)
+
+
+def _left_over(block: RowBlock) -> int:
+    """Bytes of the stream between where the body leaves its pointer and where it has read to."""
+    count = len(block.k)
+    return 4 * (count - max(0, count - 1) // _BUMP_UNITS * _BUMP_UNITS)
 
 
 def _body(code: PatternCode, block: RowBlock) -> bytes:
@@ -72,7 +73,7 @@ def _body(code: PatternCode, block: RowBlock) -> bytes:
     ends = np.cumsum(lengths)
     out = np.empty(int(ends[-1]), np.uint8)
     _place(out, ends - 7, _macs(code.kind, block.row, x, index))
-    _place(out, (ends - 17)[first], _loads(x[first], block.k[first].astype(np.int64) * code.plane_bytes))
+    _place(out, (ends - 17)[first], _loads(x[first], code.offsets[block.k[first]]))
     begins = (ends - lengths)[bump]
     _place(out, begins, np.tile(np.frombuffer(bytes.fromhex("4881c600040000"), np.uint8), (len(begins), 1)))
     return out.tobytes()
@@ -134,16 +135,8 @@ def assembler(code: PatternCode, block: RowBlock) -> str:
     """The same function as text (GNU as, Intel syntax): the reference that tests compare with."""
     mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
     lines = ["endbr64", *(f"vpxord zmm{r}, zmm{r}, zmm{r}" for r in range(block.rows))]
-    if code.dense_depth:
-        lines += [f"mov ecx, {code.dense_depth}", "1:", f"{{disp32}} vmovups zmm{MAX_ROWS}, [rdi]"]
-        for row in range(block.rows):
-            offset = 4 * row - STREAM_BIAS
-            lines.append(f"{{disp8}} {mnemonic} zmm{row}, zmm{MAX_ROWS}, dword ptr [rsi + {offset}]{{1to16}}")
-        lines += [
-            f".byte 0x48, 0x81, 0xc7; .long {code.plane_bytes}",
-            f".byte 0x48, 0x81, 0xc6; .long {4 * block.rows}",
-        ]
-        lines += ["dec ecx", "{disp32} jnz 1b"]
+    if code.turns > 1:
+        lines += [f"mov ecx, {code.turns}", "1:"]
     loaded, last, x = -1, -1, 0
     for i, (k, row) in enumerate(zip(block.k.tolist(), block.row.tolist(), strict=True)):
         if i % _BUMP_UNITS == 0 and i:
@@ -151,8 +144,14 @@ def assembler(code: PatternCode, block: RowBlock) -> str:
         if k != last:
             loaded += 1
             last, x = k, MAX_ROWS + loaded % (32 - MAX_ROWS)
-            lines.append(f"{{disp32}} vmovups zmm{x}, [rdi + {k * code.plane_bytes}]")
+            lines.append(f"{{disp32}} vmovups zmm{x}, [rdi + {int(code.offsets[k])}]")
         offset = 4 * (i % _BUMP_UNITS) - STREAM_BIAS
         lines.append(f"{{disp8}} {mnemonic} zmm{row}, zmm{x}, dword ptr [rsi + {offset}]{{1to16}}")
+    if code.turns > 1:
+        lines += [
+            f".byte 0x48, 0x81, 0xc7; .long {code.turn_bytes}",
+            f".byte 0x48, 0x81, 0xc6; .long {_left_over(block)}",
+        ]
+        lines += ["dec ecx", "{disp32} jnz 1b"]
     lines += [*(f"{{disp8}} vmovups [rdx + {64 * r}], zmm{r}" for r in range(block.rows)), "vzeroupper", "ret"]
     return "\n".join(lines) + "\n"

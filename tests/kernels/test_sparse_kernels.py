@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import apply_epilogue
 
-from sparsec.codegen_templates import spmm
+from sparsec.codegen_templates import integer, spmm
 from sparsec.codegen_templates.attention import Quantized
 from sparsec.codegen_templates.epilogue import EpilogueOp
 
@@ -68,9 +68,8 @@ def test_float(target, m, k, n, density, ops):
 
 
 def quantized_reference(x, w, zero, scale):
-    """DESIGN: exact sums, then one rounded multiplication."""
-    acc = (x.astype(np.int64) - zero) @ w.T.astype(np.int64)
-    return acc.astype(np.int32).astype(np.float32) * scale
+    """Exact sums, then one rounded multiplication."""
+    return integer.rescale(integer.accumulate(x, zero, w.T, 0), scale)
 
 
 @AVX512
@@ -113,7 +112,7 @@ def test_int8_to_panels_of_the_next_layer(target, m, n):
     panels = to_panels(target, x, quantized=True)
     got, _ = run_uses(target, uses, [panels, w], spmm.panel_shape(n, m, True), "uint8")
     y = np.maximum(quantized_reference(x, w, 0, scale), 0)
-    want = np.clip(np.rint(y * np.float32(4)) + 99, 0, 255).astype(np.uint8)
+    want = integer.quantize(y, integer.inverse(how.scale), how.zero_point, "uint8")
     np.testing.assert_array_equal(rows_of(got, m)[:n], want)
 
 

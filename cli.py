@@ -18,7 +18,7 @@ from .errors import InputError, SparsecError
 if TYPE_CHECKING:
     import numpy as np
 
-    from .runtime_stub.bench import BenchResult
+    from .runtime_stub.bench import BenchResult, LayerTime
 
 _FILE = click.Path(path_type=Path)
 
@@ -320,13 +320,26 @@ def verify(ctx: click.Context, model: Path, artifact: Path, inputs: Path | None,
 @click.option("--model", type=_FILE, metavar="MODEL.onnx", help="What the peer runs.")
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True,
               help="How long each side is measured.")  # fmt: skip
+@click.option("--per-layer", is_flag=True, help="Shows where the time of a run goes.")
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON.")
 def bench(
-    artifact: Path, threads: int, against: str | None, model: Path | None, seconds: float, as_json: bool
-) -> None:  # fmt: skip
+    artifact: Path,
+    threads: int,
+    against: str | None,
+    model: Path | None,
+    seconds: float,
+    per_layer: bool,
+    as_json: bool,
+) -> None:
     """Times an artifact, on its own or against a peer in the same process."""
     from .runtime_stub.bench import bench as measure
+    from .runtime_stub.bench import bench_layers
 
+    if per_layer:
+        if against is not None:
+            raise SparsecError("--per-layer times the artifact alone: leave out --against")
+        _show_layers(bench_layers(artifact, threads=threads, seconds=seconds), as_json)
+        return
     result = measure(artifact, threads=threads, against=against, model=model, seconds=seconds)
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))
@@ -337,6 +350,23 @@ def bench(
     click.echo(_table(("", "load ms", "first ms", "median ms", "p90 ms", "runs/s", "peak MB"), rows))
     if result.ratio is not None:
         click.echo(f"ratio {result.ratio:.2f} ({against} / sparsec, medians)")
+
+
+def _show_layers(layers: list[LayerTime], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(layer) for layer in layers], indent=2))
+        return
+    rows = [(r.name, r.kernel, f"{r.ms:.4f}", f"{r.share:.1%}", f"{r.gmacs:.1f}") for r in layers]
+    click.echo(_table(("layer", "kernel", "ms", "share", "GMAC/s"), rows))
+    kernels: dict[str, list[LayerTime]] = {}
+    for layer in layers:
+        kernels.setdefault(layer.kernel, []).append(layer)
+    sums = sorted(((sum(r.ms for r in group), name, group) for name, group in kernels.items()), reverse=True)
+    totals = [
+        (name, str(len(group)), f"{ms:.3f}", f"{sum(r.share for r in group):.1%}",
+         f"{sum(r.gmacs * r.ms for r in group) / ms:.1f}") for ms, name, group in sums
+    ]  # fmt: skip
+    click.echo("\n" + _table(("kernel", "layers", "ms", "share", "GMAC/s"), totals))
 
 
 def _timing(name: str, result: BenchResult) -> list[str]:

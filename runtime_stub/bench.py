@@ -84,6 +84,38 @@ def bench(
     return replace(result, peer=peer, ratio=peer.median_ms / result.median_ms)
 
 
+@dataclass(frozen=True)
+class LayerTime:
+    """Mean time of one layer of the manifest. `gmacs`: 10^9 multiply-accumulates a second at the largest sizes."""
+
+    name: str
+    kernel: str
+    ms: float
+    share: float
+    gmacs: float
+
+
+def bench_layers(
+    artifact: str | os.PathLike[str], threads: int = 1, seconds: float = 3.0, seed: int = 0
+) -> list[LayerTime]:
+    """Where the time of a run goes, in the order of execution; arguments and errors as for `bench`."""
+    manifest = read_manifest(artifact)
+    inputs = random_inputs(manifest, seed=seed)
+    model = load(artifact, threads=threads, timed=True)
+    model.run(inputs)
+    before, runs = model.layer_seconds(), 0
+    end = time.perf_counter() + seconds
+    while runs < _LEAST_RUNS or time.perf_counter() < end:
+        model.run(inputs)
+        runs += 1
+    took = (model.layer_seconds() - before) / runs
+    whole = float(took.sum()) or 1.0
+    return [
+        LayerTime(", ".join(row["nodes"]) or row["name"], row["kernel"], 1e3 * t, t / whole, 1e-9 * row["macs"] / t)
+        for row, t in zip(manifest["layers"], np.maximum(took, 1e-9).tolist(), strict=True)
+    ]
+
+
 def _sparsec(artifact: Path, threads: int, inputs: Mapping[str, np.ndarray]) -> Load:
     def open_model() -> Run:
         model = load(artifact, threads=threads)

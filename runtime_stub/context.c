@@ -1,10 +1,14 @@
 /* The functions of sparsec.h: one model, and contexts that run it. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "float_env.h"
 #include "model.h"
@@ -30,6 +34,7 @@ struct sparsec_context {
     sparsec_pool *pool; /* NULL with one thread or with the caller's parallel_for */
     sparsec_parallel_for parallel_for;
     void *parallel_for_user;
+    int64_t *layer_nanoseconds; /* NULL: nobody asks */
     int32_t threads, prepared;
     atomic_flag busy;
     void *owned_arena;
@@ -173,6 +178,7 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
     c->threads = o.threads;
     c->parallel_for = o.parallel_for;
     c->parallel_for_user = o.parallel_for_user;
+    c->layer_nanoseconds = o.layer_nanoseconds;
     atomic_flag_clear(&c->busy);
     c->inputs = calloc((size_t)program->n_inputs + 1, sizeof *c->inputs);
     c->outputs = calloc((size_t)program->n_outputs + 1, sizeof *c->outputs);
@@ -428,8 +434,15 @@ static void run_part_in_default_env(void *data, int32_t part) {
     sparsec_float_env_restore(env);
 }
 
+static int64_t nanoseconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
 static int32_t run_steps(sparsec_context *c) {
     const int32_t threads = c->pool && sparsec_pool_is_orphan(c->pool) ? 1 : c->threads;
+    int64_t last = c->layer_nanoseconds ? nanoseconds_now() : 0;
     for (int32_t i = 0; i < c->program->n_steps; ++i) {
         const sparsec_step *step = &c->program->steps[i];
         job j = {.frame = &c->frame, .step = step, .extent = step->extent(c->dims), .parts = 1};
@@ -442,6 +455,11 @@ static int32_t run_steps(sparsec_context *c) {
             c->parallel_for(c->parallel_for_user, run_part_in_default_env, &j, j.parts);
         } else {
             sparsec_pool_run(c->pool, run_part, &j, j.parts);
+        }
+        if (c->layer_nanoseconds) {
+            const int64_t now = nanoseconds_now();
+            c->layer_nanoseconds[i] += now - last;
+            last = now;
         }
         int32_t status = atomic_load(&j.status);
         if (status == SPARSEC_ERR_INDEX) return fail(c, status, "%s: an index lies outside of the tensor", step->label);

@@ -30,12 +30,13 @@ class TensorInfo:
     shape: tuple[int | str, ...]
 
 
-def load(path: str | os.PathLike[str], threads: int = 1) -> Model:
+def load(path: str | os.PathLike[str], threads: int = 1, timed: bool = False) -> Model:
     """Opens an artifact and gives it a context of its own.
 
     Args:
         path: a `.so` that `sparsec build` made.
         threads: how many threads a run may use; -1 for all that CPU affinity and cgroup quota allow.
+        timed: whether runs measure each layer: see `Model.layer_seconds`.
 
     Raises:
         ArtifactError: not an artifact, cut short, or of another ABI version.
@@ -43,7 +44,7 @@ def load(path: str | os.PathLike[str], threads: int = 1) -> Model:
     """
     path = Path(path)
     manifest = check_loadable(path)
-    return Model(_Library(path, manifest), threads)
+    return Model(_Library(path, manifest), threads, timed)
 
 
 _FILES: dict[str, dict[tuple[int, int], int]] = {}
@@ -100,8 +101,9 @@ class Model:
     a context of its own with `new_context`.
     """
 
-    def __init__(self, library: _Library, threads: int) -> None:
+    def __init__(self, library: _Library, threads: int, timed: bool = False) -> None:
         self._library = library
+        self._layer_times = np.zeros(len(library.manifest["layers"]), np.int64) if timed else None
         self._lock = threading.Lock()
         self._is_forked = False
         self._context: Any = None
@@ -119,6 +121,8 @@ class Model:
         options = ffi.new(f"{prefix}options *")
         options.size = ffi.sizeof(f"{prefix}options")
         options.threads = self.threads
+        if self._layer_times is not None:
+            options.layer_nanoseconds = ffi.from_buffer("int64_t[]", self._layer_times)
         context = ffi.new(f"{prefix}context **")
         message = ffi.new("char[]", _MESSAGE_BYTES)
         if self._library.call("context_create", self._library.model, options, context, message, _MESSAGE_BYTES):
@@ -149,7 +153,17 @@ class Model:
 
     def new_context(self, threads: int | None = None) -> Model:
         """Another context of the same artifact, for another thread."""
-        return Model(self._library, self.threads if threads is None else threads)
+        return Model(self._library, self.threads if threads is None else threads, self._layer_times is not None)
+
+    def layer_seconds(self) -> np.ndarray:
+        """Time that each layer of the manifest has taken in all runs together, float64.
+
+        Raises:
+            SparsecError: the model was not loaded with `timed`.
+        """
+        if self._layer_times is None:
+            raise SparsecError(f"{self._library.path}: layers are timed only where load(…, timed=True) asks for it")
+        return self._layer_times * 1e-9
 
     @property
     def workspace_bytes(self) -> int:

@@ -93,6 +93,8 @@ typedef struct sparsec_options {
     void *parallel_for_user;           /* passed on to parallel_for */
     void *workspace;                   /* 64-byte aligned memory of the caller, or NULL; must outlive the context */
     size_t workspace_size;             /* at least sparsec_workspace_bytes(model) */
+    int64_t *layer_nanoseconds;        /* one number per layer of the manifest, to which every run adds the time that the
+                                          layer took; may be NULL */
 } sparsec_options;
 
 typedef struct sparsec_shape {

@@ -283,6 +283,17 @@ def test_bench_as_json(artifact):
     assert result["peer"] is None and result["ratio"] is None
 
 
+def test_bench_per_layer(artifact):
+    manifest = json.loads(call("inspect", artifact, "--json").stdout)
+    layers = json.loads(call("bench", artifact, "--seconds", 0.1, "--per-layer", "--json").stdout)
+    assert [row["kernel"] for row in layers] == [row["kernel"] for row in manifest["layers"]]
+    assert all(row["ms"] > 0 for row in layers)
+    assert sum(row["share"] for row in layers) == pytest.approx(1)
+    text = call("bench", artifact, "--seconds", 0.1, "--per-layer").stdout
+    assert text.count("GMAC/s") == 2 and layers[0]["kernel"] in text
+    assert "--against" in error_of("bench", artifact, "--per-layer", "--against", "onnxruntime")
+
+
 def test_bench_against_a_broken_model(artifact, tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     assert "onnxruntime cannot run" in error_of(

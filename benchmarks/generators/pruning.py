@@ -25,4 +25,4 @@ def pruned(rng: np.random.Generator, out: int, k: int, sparsity: float, pattern:
     elif pattern != "dense":
         raise ValueError(f"unknown pattern {pattern!r}")
     w *= mask
-    return w / np.float32(np.sqrt(max(mask.mean() * k, 1e-9)))
+    return w / np.float32(np.sqrt(max(np.square(w).sum() / out, 1e-9)))

@@ -10,13 +10,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "context.h"
 #include "float_env.h"
-#include "model.h"
 #include "pool.h"
 #include "tensor.h"
 
 enum {
-    MESSAGE_BYTES = 512,
     MAX_THREADS = 1024,
     /* Below this a step is not worth handing to other threads: a round trip takes 1 to 2 microseconds. */
     SERIAL_NANOSECONDS = 4000,
@@ -28,22 +27,6 @@ struct sparsec_model {
 
 static const struct sparsec_model THE_MODEL = {&sparsec_the_program};
 
-struct sparsec_context {
-    const sparsec_program *program;
-    sparsec_frame frame;
-    sparsec_pool *pool; /* NULL with one thread or with the caller's parallel_for */
-    sparsec_parallel_for parallel_for;
-    void *parallel_for_user;
-    int64_t *layer_nanoseconds; /* NULL: nobody asks */
-    int32_t threads, prepared;
-    atomic_flag busy;
-    void *owned_arena;
-    void **inputs, **outputs;
-    int64_t *dims;
-    int64_t (*output_extents)[SPARSEC_MAX_NDIM];
-    char message[MESSAGE_BYTES];
-};
-
 /* One step, cut into parts. */
 typedef struct job {
     const sparsec_frame *frame;
@@ -53,10 +36,10 @@ typedef struct job {
     _Atomic int32_t status;
 } job;
 
-static int32_t fail(sparsec_context *context, int32_t status, const char *format, ...) {
+int32_t sparsec_fail(sparsec_context *context, int32_t status, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(context->message, MESSAGE_BYTES, format, arguments);
+    vsnprintf(context->message, sizeof context->message, format, arguments);
     va_end(arguments);
     return status;
 }
@@ -190,6 +173,13 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
         sparsec_context_destroy(c);
         return refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
     }
+    const int32_t states_status =
+        sparsec_states_create(&c->states, program, o.states, o.n_states, message, message_size);
+    if (states_status) {
+        sparsec_context_destroy(c);
+        return states_status;
+    }
+    for (int32_t i = 0; i < program->n_dims; ++i) c->dims[i] = -1;
     c->frame = (sparsec_frame){arena, program->weights, c->inputs, c->outputs, c->dims};
     if (c->threads > 1 && !c->parallel_for) {
         c->pool = sparsec_pool_create(c->threads);
@@ -205,6 +195,7 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
 void sparsec_context_destroy(sparsec_context *context) {
     if (!context) return;
     sparsec_pool_destroy(context->pool);
+    sparsec_states_destroy(&context->states);
     free(context->owned_arena);
     free(context->inputs);
     free(context->outputs);
@@ -223,7 +214,7 @@ static int32_t printable(int32_t ndim, const int64_t *extents) {
 }
 
 /* Whether the shape is one that input `index` may have; binds the dimensions in it. */
-static int32_t bind_shape(sparsec_context *c, int32_t index, int32_t ndim, const int64_t *extents) {
+int32_t sparsec_bind_shape(sparsec_context *c, int32_t index, int32_t ndim, const int64_t *extents) {
     const sparsec_tensor_info *info = &c->program->inputs[index];
     int64_t wanted[SPARSEC_MAX_NDIM];
     char have_text[128], want_text[128];
@@ -238,20 +229,23 @@ static int32_t bind_shape(sparsec_context *c, int32_t index, int32_t ndim, const
         }
         const sparsec_dim *dim = &c->program->dims[axis.dim];
         if (extents[i] < dim->lower || extents[i] > dim->upper) {
-            return fail(c, SPARSEC_ERR_SHAPE,
-                        "input %s: dimension %s is %" PRId64 ", but the artifact was built for %" PRId64 "..%" PRId64,
-                        info->name, dim->name, extents[i], dim->lower, dim->upper);
+            return sparsec_fail(c, SPARSEC_ERR_SHAPE,
+                                "input %s: dimension %s is %" PRId64 ", but the artifact was built for %" PRId64
+                                "..%" PRId64,
+                                info->name, dim->name, extents[i], dim->lower, dim->upper);
         }
         if (c->dims[axis.dim] >= 0 && c->dims[axis.dim] != extents[i]) {
-            return fail(c, SPARSEC_ERR_SHAPE, "input %s: dimension %s is %" PRId64 ", but %" PRId64 " in another place",
-                        info->name, dim->name, extents[i], c->dims[axis.dim]);
+            return sparsec_fail(c, SPARSEC_ERR_SHAPE,
+                                "input %s: dimension %s is %" PRId64 ", but %" PRId64 " in another place", info->name,
+                                dim->name, extents[i], c->dims[axis.dim]);
         }
         c->dims[axis.dim] = extents[i];
     }
     if (fits) return SPARSEC_OK;
     sparsec_shape_text(wanted, info->ndim, want_text, sizeof want_text);
     sparsec_shape_text(extents, printable(ndim, extents), have_text, sizeof have_text);
-    return fail(c, SPARSEC_ERR_SHAPE, "input %s has shape %s, the model takes %s", info->name, have_text, want_text);
+    return sparsec_fail(c, SPARSEC_ERR_SHAPE, "input %s has shape %s, the model takes %s", info->name, have_text,
+                        want_text);
 }
 
 static void forget_shapes(sparsec_context *c) {
@@ -266,18 +260,23 @@ static void find_output_shapes(sparsec_context *c) {
 
 static int32_t prepare(sparsec_context *c, const sparsec_shape *shapes, int32_t n_inputs) {
     if (n_inputs != c->program->n_inputs || (n_inputs && !shapes)) {
-        return fail(c, SPARSEC_ERR_ARGUMENT, "%d shapes given, the model has %d inputs", n_inputs,
-                    c->program->n_inputs);
+        return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "%d shapes given, the model has %d inputs", n_inputs,
+                            c->program->n_inputs);
     }
     forget_shapes(c);
     for (int32_t i = 0; i < n_inputs; ++i) {
-        int32_t status = bind_shape(c, i, shapes[i].ndim, shapes[i].extents);
+        if (sparsec_slot_of_input(&c->states, i)) continue;
+        int32_t status = sparsec_bind_shape(c, i, shapes[i].ndim, shapes[i].extents);
         if (status) return status;
     }
+    int32_t status = sparsec_states_bind(c);
+    if (status) return status;
     find_output_shapes(c);
     if (c->pool && sparsec_pool_is_orphan(c->pool)) {
         sparsec_pool *pool = sparsec_pool_create(c->threads);
-        if (!pool) return fail(c, SPARSEC_ERR_THREADS, "the context's threads could not be created after a fork");
+        if (!pool) {
+            return sparsec_fail(c, SPARSEC_ERR_THREADS, "the context's threads could not be created after a fork");
+        }
         sparsec_pool_destroy(c->pool);
         c->pool = pool;
     }
@@ -287,9 +286,9 @@ static int32_t prepare(sparsec_context *c, const sparsec_shape *shapes, int32_t 
 int32_t sparsec_output_shape(sparsec_context *context, int32_t index, int32_t *ndim, int64_t *extents) {
     if (!context || !ndim || !extents) return SPARSEC_ERR_ARGUMENT;
     if (index < 0 || index >= context->program->n_outputs) {
-        return fail(context, SPARSEC_ERR_ARGUMENT, "there is no output %d", index);
+        return sparsec_fail(context, SPARSEC_ERR_ARGUMENT, "there is no output %d", index);
     }
-    if (!context->prepared) return fail(context, SPARSEC_ERR_UNPREPARED, "sparsec_prepare has not been called");
+    if (!context->prepared) return sparsec_fail(context, SPARSEC_ERR_UNPREPARED, "sparsec_prepare has not been called");
     *ndim = context->program->outputs[index].ndim;
     memcpy(extents, context->output_extents[index], (size_t)*ndim * sizeof *extents);
     return SPARSEC_OK;
@@ -297,15 +296,15 @@ int32_t sparsec_output_shape(sparsec_context *context, int32_t index, int32_t *n
 
 /* --- run --------------------------------------------------------------------------------------------------------- */
 
-static int32_t check_dtype(sparsec_context *c, const char *kind, const sparsec_tensor_info *info, const DLTensor *t) {
+int32_t sparsec_check_dtype(sparsec_context *c, const char *kind, const sparsec_tensor_info *info, const DLTensor *t) {
     if (memcmp(&t->dtype, &info->dtype, sizeof t->dtype) == 0) {
         if (t->device.device_type == 1 || t->device.device_type == 0) return SPARSEC_OK;
-        return fail(c, SPARSEC_ERR_ARGUMENT, "%s %s is not in the CPU's memory", kind, info->name);
+        return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "%s %s is not in the CPU's memory", kind, info->name);
     }
     char have[24], want[24];
     sparsec_dtype_text(t->dtype, have);
     sparsec_dtype_text(info->dtype, want);
-    return fail(c, SPARSEC_ERR_DTYPE, "%s %s is %s, the model has %s", kind, info->name, have, want);
+    return sparsec_fail(c, SPARSEC_ERR_DTYPE, "%s %s is %s, the model has %s", kind, info->name, have, want);
 }
 
 static int is_usable_in_place(const DLTensor *t) {
@@ -333,9 +332,13 @@ static int32_t bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
     for (int32_t i = 0; i < c->program->n_inputs; ++i) {
         const sparsec_tensor_info *info = &c->program->inputs[i];
         const DLTensor *t = inputs[i];
-        if (!t) return fail(c, SPARSEC_ERR_ARGUMENT, "input %s is a null pointer", info->name);
-        int32_t status = check_dtype(c, "input", info, t);
-        if (!status) status = bind_shape(c, i, t->ndim, t->shape);
+        if (sparsec_slot_of_input(&c->states, i)) {
+            if (!t) continue;
+            return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "input %s is a state: its tensor must be NULL", info->name);
+        }
+        if (!t) return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "input %s is a null pointer", info->name);
+        int32_t status = sparsec_check_dtype(c, "input", info, t);
+        if (!status) status = sparsec_bind_shape(c, i, t->ndim, t->shape);
         if (status) return status;
         int64_t count = 1;
         for (int32_t d = 0; d < t->ndim; ++d) count *= t->shape[d];
@@ -343,9 +346,10 @@ static int32_t bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
         if (count == 0) {
             c->inputs[i] = own;
         } else if (!t->data) {
-            return fail(c, SPARSEC_ERR_ARGUMENT, "input %s has no data", info->name);
+            return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "input %s has no data", info->name);
         } else if (is_in_workspace(c, t)) {
-            return fail(c, SPARSEC_ERR_ARGUMENT, "input %s lies in the context's workspace: copy it first", info->name);
+            return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "input %s lies in the context's workspace: copy it first",
+                                info->name);
         } else if (is_usable_in_place(t)) {
             c->inputs[i] = sparsec_tensor_data(t);
         } else {
@@ -353,8 +357,10 @@ static int32_t bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
             c->inputs[i] = own;
         }
     }
+    int32_t status = sparsec_states_bind(c);
+    if (status) return status;
     find_output_shapes(c);
-    return SPARSEC_OK;
+    return sparsec_states_check_room(c);
 }
 
 /* Output `index` in the caller's memory: no byte of it may belong to another output or to an input read in place. */
@@ -363,16 +369,18 @@ static int32_t check_overlap(sparsec_context *c, int32_t index, const DLTensor *
     const sparsec_tensor_info *info = &p->outputs[index];
     const uint64_t bytes = compact_bytes(info->dtype, info->ndim, c->output_extents[index]);
     for (int32_t i = 0; i < p->n_inputs; ++i) {
-        const uint64_t input_bytes = compact_bytes(p->inputs[i].dtype, p->inputs[i].ndim, inputs[i]->shape);
+        const sparsec_slot *slot = sparsec_slot_of_input(&c->states, i);
+        const int64_t *extents = slot ? slot->extents : inputs[i]->shape;
+        const uint64_t input_bytes = compact_bytes(p->inputs[i].dtype, p->inputs[i].ndim, extents);
         if (overlap(c->outputs[index], bytes, c->inputs[i], input_bytes)) {
-            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s overlaps input %s", info->name, p->inputs[i].name);
+            return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "output %s overlaps input %s", info->name, p->inputs[i].name);
         }
     }
     for (int32_t i = 0; i < index; ++i) {
         const sparsec_tensor_info *other = &p->outputs[i];
         const uint64_t other_bytes = compact_bytes(other->dtype, other->ndim, c->output_extents[i]);
         if (overlap(c->outputs[index], bytes, c->outputs[i], other_bytes)) {
-            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s overlaps output %s", info->name, other->name);
+            return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "output %s overlaps output %s", info->name, other->name);
         }
     }
     return SPARSEC_OK;
@@ -382,7 +390,11 @@ static int32_t bind_outputs(sparsec_context *c, const DLTensor *const *inputs, D
     for (int32_t i = 0; i < c->program->n_outputs; ++i) {
         const sparsec_tensor_info *info = &c->program->outputs[i];
         DLTensor *t = outputs[i];
-        if (!t) return fail(c, SPARSEC_ERR_ARGUMENT, "output %s is a null pointer", info->name);
+        if (sparsec_slot_of_output(&c->states, i)) {
+            if (!t) continue;
+            return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "output %s is a state: its tensor must be NULL", info->name);
+        }
+        if (!t) return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "output %s is a null pointer", info->name);
         if (!t->data || t->data == c->frame.arena + info->arena_offset) {
             *t = (DLTensor){.data = c->frame.arena + info->arena_offset,
                             .device = {1, 0},
@@ -392,21 +404,23 @@ static int32_t bind_outputs(sparsec_context *c, const DLTensor *const *inputs, D
             c->outputs[i] = t->data;
             continue;
         }
-        int32_t status = check_dtype(c, "output", info, t);
+        int32_t status = sparsec_check_dtype(c, "output", info, t);
         if (status) return status;
         if (t->ndim != info->ndim ||
             (t->ndim && memcmp(t->shape, c->output_extents[i], (size_t)t->ndim * sizeof(int64_t)))) {
             char have[128], want[128];
             sparsec_shape_text(t->shape, printable(t->ndim, t->shape), have, sizeof have);
             sparsec_shape_text(c->output_extents[i], info->ndim, want, sizeof want);
-            return fail(c, SPARSEC_ERR_SHAPE, "output %s has shape %s, the model gives %s", info->name, have, want);
+            return sparsec_fail(c, SPARSEC_ERR_SHAPE, "output %s has shape %s, the model gives %s", info->name, have,
+                                want);
         }
         if (!is_usable_in_place(t)) {
-            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s must be compact and aligned to its element size",
-                        info->name);
+            return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "output %s must be compact and aligned to its element size",
+                                info->name);
         }
         if (is_in_workspace(c, t)) {
-            return fail(c, SPARSEC_ERR_ARGUMENT, "output %s lies in the workspace, but not in its place", info->name);
+            return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "output %s lies in the workspace, but not in its place",
+                                info->name);
         }
         c->outputs[i] = sparsec_tensor_data(t);
         status = check_overlap(c, i, inputs);
@@ -462,8 +476,10 @@ static int32_t run_steps(sparsec_context *c) {
             last = now;
         }
         int32_t status = atomic_load(&j.status);
-        if (status == SPARSEC_ERR_INDEX) return fail(c, status, "%s: an index lies outside of the tensor", step->label);
-        if (status) return fail(c, status, "%s failed", step->label);
+        if (status == SPARSEC_ERR_INDEX) {
+            return sparsec_fail(c, status, "%s: an index lies outside of the tensor", step->label);
+        }
+        if (status) return sparsec_fail(c, status, "%s failed", step->label);
     }
     return SPARSEC_OK;
 }
@@ -486,8 +502,8 @@ int32_t sparsec_run(sparsec_context *context, const DLTensor *const *inputs, int
     c->message[0] = 0;
     if (n_inputs != c->program->n_inputs || n_outputs != c->program->n_outputs || (n_inputs && !inputs) ||
         (n_outputs && !outputs)) {
-        status = fail(c, SPARSEC_ERR_ARGUMENT, "%d inputs and %d outputs given, the model has %d and %d", n_inputs,
-                      n_outputs, c->program->n_inputs, c->program->n_outputs);
+        status = sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "%d inputs and %d outputs given, the model has %d and %d",
+                              n_inputs, n_outputs, c->program->n_inputs, c->program->n_outputs);
     }
     if (!status) status = bind_inputs(c, inputs);
     if (!status) status = bind_outputs(c, inputs, outputs);
@@ -495,6 +511,7 @@ int32_t sparsec_run(sparsec_context *context, const DLTensor *const *inputs, int
         uint64_t env = sparsec_float_env_default();
         status = run_steps(c);
         sparsec_float_env_restore(env);
+        if (!status) sparsec_states_advance(c);
     }
     atomic_flag_clear(&c->busy);
     return status;

@@ -17,7 +17,7 @@ from .artifact import ABI_VERSION, check_loadable
 from .declarations import declarations
 
 _MESSAGE_BYTES = 512
-_ERR_CPU, _ERR_MEMORY, _ERR_THREADS, _ERR_BUSY = 3, 4, 8, 9
+_ERR_ARGUMENT, _ERR_CPU, _ERR_MEMORY, _ERR_THREADS, _ERR_BUSY = 1, 3, 4, 8, 9
 _KINDS = {0: "int", 1: "uint", 2: "float", 4: "bfloat"}
 
 
@@ -30,21 +30,26 @@ class TensorInfo:
     shape: tuple[int | str, ...]
 
 
-def load(path: str | os.PathLike[str], threads: int = 1, timed: bool = False) -> Model:
+def load(
+    path: str | os.PathLike[str], threads: int = 1, timed: bool = False, state: Mapping[str, str] | None = None
+) -> Model:
     """Opens an artifact and gives it a context of its own.
 
     Args:
         path: a `.so` that `sparsec build` made.
         threads: how many threads a run may use; -1 for all that CPU affinity and cgroup quota allow.
         timed: whether runs measure each layer: see `Model.layer_seconds`.
+        state: output -> input whose value it is in the next run: a recurrent network's hidden state, a cache. `run`
+            then neither takes these inputs nor returns these outputs. They begin as zeros and are never copied.
 
     Raises:
         ArtifactError: not an artifact, cut short, or of another ABI version.
         CpuError: this CPU lacks instructions that the artifact uses.
+        InputError: a state's names are not the model's, or its two tensors do not fit each other.
     """
     path = Path(path)
     manifest = check_loadable(path)
-    return Model(_Library(path, manifest), threads, timed)
+    return Model(_Library(path, manifest), threads, timed, state)
 
 
 _FILES: dict[str, dict[tuple[int, int], int]] = {}
@@ -101,7 +106,9 @@ class Model:
     a context of its own with `new_context`.
     """
 
-    def __init__(self, library: _Library, threads: int, timed: bool = False) -> None:
+    def __init__(
+        self, library: _Library, threads: int, timed: bool = False, state: Mapping[str, str] | None = None
+    ) -> None:
         self._library = library
         self._layer_times = np.zeros(len(library.manifest["layers"]), np.int64) if timed else None
         self._lock = threading.Lock()
@@ -112,6 +119,10 @@ class Model:
         self.manifest: dict[str, Any] = library.manifest
         self.inputs = [_info(row) for row in self.manifest["inputs"]]
         self.outputs = [_info(row) for row in self.manifest["outputs"]]
+        self.state = dict(state or {})
+        self._states = [
+            (_index("output", self.outputs, o), _index("input", self.inputs, i)) for o, i in self.state.items()
+        ]
         self._create_context()
         self._bind_tensors()
         _MODELS.add(self)
@@ -123,28 +134,41 @@ class Model:
         options.threads = self.threads
         if self._layer_times is not None:
             options.layer_nanoseconds = ffi.from_buffer("int64_t[]", self._layer_times)
+        pairs = ffi.new(f"{prefix}state[]", self._states)
+        options.states, options.n_states = pairs, len(self._states)
         context = ffi.new(f"{prefix}context **")
         message = ffi.new("char[]", _MESSAGE_BYTES)
-        if self._library.call("context_create", self._library.model, options, context, message, _MESSAGE_BYTES):
-            raise SparsecError(f"{self._library.path}: {self._library.text(message)}")
+        status = self._library.call("context_create", self._library.model, options, context, message, _MESSAGE_BYTES)
+        if status:
+            text = f"{self._library.path}: {self._library.text(message)}"
+            raise InputError(text) if status == _ERR_ARGUMENT and self._states else SparsecError(text)
         self._context = context[0]
 
     def _renew_context(self) -> None:
         """After a fork: the old one has no threads, and is busy for ever if a thread of the parent was running it."""
+        values = [self._read_state(i) for _, i in self._states]
         self._library.call("context_destroy", self._context)
         self._context = self._shapes = None
         self._create_context()
         self._is_forked = False
+        for (_, i), value in zip(self._states, values, strict=True):
+            self._write_state(i, value)
 
     def _bind_tensors(self) -> None:
         """C structures that every run fills in anew."""
         ffi = self._library.ffi
+        bound_inputs, bound_outputs = {i for _, i in self._states}, {o for o, _ in self._states}
+        self._free_inputs = [i for i in range(len(self.inputs)) if i not in bound_inputs]
+        self._free_outputs = [o for o in range(len(self.outputs)) if o not in bound_outputs]
         self._dtypes = [_numpy_dtype(i) for i in self.inputs]
         self._input_tensors = [_Tensor(self._library, len(i.shape), i.dtype) for i in self.inputs]
         self._output_tensors = [_Tensor(self._library, len(o.shape), o.dtype) for o in self.outputs]
         self._output_dtypes = [_numpy_dtype(o) for o in self.outputs]
-        self._input_array = ffi.new("const DLTensor *[]", [t.struct for t in self._input_tensors])
-        self._output_array = ffi.new("DLTensor *[]", [t.struct for t in self._output_tensors])
+        null = ffi.NULL
+        ins = [null if i in bound_inputs else t.struct for i, t in enumerate(self._input_tensors)]
+        outs = [null if o in bound_outputs else t.struct for o, t in enumerate(self._output_tensors)]
+        self._input_array = ffi.new("const DLTensor *[]", ins)
+        self._output_array = ffi.new("DLTensor *[]", outs)
         self._shape_array = ffi.new(f"{self._library.prefix}shape[]", max(len(self.inputs), 1))
         for row, tensor in zip(self._shape_array, self._input_tensors, strict=False):
             row.ndim, row.extents = tensor.ndim, tensor.shape
@@ -152,8 +176,9 @@ class Model:
         self._ndim = ffi.new("int32_t *")
 
     def new_context(self, threads: int | None = None) -> Model:
-        """Another context of the same artifact, for another thread."""
-        return Model(self._library, self.threads if threads is None else threads, self._layer_times is not None)
+        """Another context of the same artifact, for another thread; its states begin anew."""
+        count = self.threads if threads is None else threads
+        return Model(self._library, count, self._layer_times is not None, self.state)
 
     def layer_seconds(self) -> np.ndarray:
         """Time that each layer of the manifest has taken in all runs together, float64.
@@ -183,42 +208,86 @@ class Model:
         """
         arrays = self._arrays(inputs)
         with self._lock:
-            if self._context is None:
-                raise InputError(f"{self._library.path}: the model has been closed")
-            if self._is_forked:
-                self._renew_context()
-            for tensor, array in zip(self._input_tensors, arrays, strict=True):
-                tensor.point_to(array)
+            self._ensure_context()
+            for i, array in zip(self._free_inputs, arrays, strict=True):
+                self._input_tensors[i].point_to(array)
             shapes = [a.shape for a in arrays]
-            if shapes != self._shapes:
+            if shapes != self._shapes or self._states:
                 self._shapes = None
-                self._check(self._library.call("prepare", self._context, self._shape_array, len(arrays)))
-                self._output_shapes = [self._output_shape(i) for i in range(len(self.outputs))]
+                self._check(self._library.call("prepare", self._context, self._shape_array, len(self.inputs)))
+                self._output_shapes = {o: self._output_shape(o) for o in self._free_outputs}
                 self._shapes = shapes
             results = self._results(outputs or {})
-            for tensor, array in zip(self._output_tensors, results.values(), strict=True):
-                tensor.point_to(array)
+            for o, array in zip(self._free_outputs, results.values(), strict=True):
+                self._output_tensors[o].point_to(array)
             status = self._library.call(
-                "run", self._context, self._input_array, len(arrays), self._output_array, len(results)
+                "run", self._context, self._input_array, len(self.inputs), self._output_array, len(self.outputs)
             )
             self._check(status)
         return results
 
+    def state_reset(self) -> None:
+        """Lets every state begin anew, as zeros."""
+        with self._lock:
+            self._ensure_context()
+            self._check(self._library.call("state_reset", self._context))
+
+    def state_get(self, name: str) -> np.ndarray:
+        """A copy of the state that the next run reads as its input `name`."""
+        with self._lock:
+            self._ensure_context()
+            return self._read_state(self._bound_input(name))
+
+    def state_set(self, name: str, value: Any) -> None:
+        """Copies an array into the state that the next run reads as its input `name`."""
+        with self._lock:
+            self._ensure_context()
+            index = self._bound_input(name)
+            self._write_state(index, _as_array(self.inputs[index], value, self._dtypes[index]))
+
+    def _bound_input(self, name: str) -> int:
+        for _, i in self._states:
+            if self.inputs[i].name == name:
+                return i
+        raise InputError(f"{name} is no state; inputs that are: {', '.join(self.state.values()) or 'none'}")
+
+    def _read_state(self, index: int) -> np.ndarray:
+        tensor = self._library.ffi.new("DLTensor *")
+        self._check(self._library.call("state_get", self._context, index, tensor))
+        shape, dtype = tuple(tensor.shape[i] for i in range(tensor.ndim)), self._dtypes[index]
+        nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        data = bytes(self._library.ffi.buffer(tensor.data, nbytes)) if nbytes else b""
+        return np.frombuffer(bytearray(data), dtype).reshape(shape)
+
+    def _write_state(self, index: int, array: np.ndarray) -> None:
+        tensor = self._input_tensors[index]
+        tensor.point_to(array)
+        self._check(self._library.call("state_set", self._context, index, tensor.struct))
+
+    def _ensure_context(self) -> None:
+        if self._context is None:
+            raise InputError(f"{self._library.path}: the model has been closed")
+        if self._is_forked:
+            self._renew_context()
+
     def _arrays(self, inputs: Mapping[str, Any]) -> list[np.ndarray]:
-        names = [i.name for i in self.inputs]
+        free = [self.inputs[i] for i in self._free_inputs]
+        names = [i.name for i in free]
         if len(inputs) != len(names) or any(name not in inputs for name in names):
             missing = [n for n in names if n not in inputs]
             unknown = [n for n in inputs if n not in names]
             parts = [f"input {n} is missing" for n in missing] + [f"there is no input {n}" for n in unknown]
             raise InputError(f"{'; '.join(parts)}. The model's inputs: {', '.join(names)}")
-        return [_as_array(i, inputs[i.name], dtype) for i, dtype in zip(self.inputs, self._dtypes, strict=True)]
+        return [_as_array(self.inputs[i], inputs[self.inputs[i].name], self._dtypes[i]) for i in self._free_inputs]
 
     def _results(self, given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        unknown = [n for n in given if n not in {o.name for o in self.outputs}]
+        names = [self.outputs[o].name for o in self._free_outputs]
+        unknown = [n for n in given if n not in names]
         if unknown:
-            raise InputError(f"there is no output {unknown[0]}; the model's: {', '.join(o.name for o in self.outputs)}")
+            raise InputError(f"there is no output {unknown[0]}; the model's: {', '.join(names)}")
         results = {}
-        for info, shape, dtype in zip(self.outputs, self._output_shapes, self._output_dtypes, strict=True):
+        for o in self._free_outputs:
+            info, shape, dtype = self.outputs[o], self._output_shapes[o], self._output_dtypes[o]
             array = given.get(info.name)
             if array is None:
                 array = np.empty(shape, dtype)
@@ -294,6 +363,13 @@ class _Tensor:
         for i, stride in enumerate(array.strides):
             self._strides[i] = stride // array.itemsize
         self.struct.strides = self._strides
+
+
+def _index(kind: str, infos: Sequence[TensorInfo], name: str) -> int:
+    names = [i.name for i in infos]
+    if name not in names:
+        raise InputError(f"there is no {kind} {name} to bind as a state; the model's: {', '.join(names)}")
+    return names.index(name)
 
 
 def _info(row: Mapping[str, Any]) -> TensorInfo:

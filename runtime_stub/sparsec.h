@@ -95,7 +95,14 @@ typedef struct sparsec_options {
     size_t workspace_size;             /* at least sparsec_workspace_bytes(model) */
     int64_t *layer_nanoseconds;        /* one number per layer of the manifest, to which every run adds the time that the
                                           layer took; may be NULL */
+    const struct sparsec_state *states; /* n_states outputs that are the next run's inputs; read at creation only */
+    size_t n_states;
 } sparsec_options;
+
+/* An output whose value is an input of the context's next run: the hidden state of a recurrent network, a cache. */
+typedef struct sparsec_state {
+    int32_t output, input; /* same dtype and rank; no tensor is bound twice */
+} sparsec_state;
 
 typedef struct sparsec_shape {
     int32_t ndim;
@@ -161,6 +168,24 @@ SPARSEC_API int32_t sparsec_output_shape(sparsec_context *context, int32_t index
  * SPARSEC_ERR_SHAPE, SPARSEC_ERR_DTYPE, SPARSEC_ERR_INDEX, SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
 SPARSEC_API int32_t sparsec_run(sparsec_context *context, const DLTensor *const *inputs, int32_t n_inputs,
                                 DLTensor *const *outputs, int32_t n_outputs);
+
+/* States, bound by the options when the context was created. In sparsec_run the tensors of a state's input and output
+ * are NULL, in sparsec_prepare the input's shape is not read. A run reads one buffer of the state and writes another;
+ * the two change places when it has succeeded: nothing is copied, and a failed run leaves the state as it was. Both
+ * buffers have room for the input's largest size; a run whose output would be larger is refused before it begins.
+ *
+ * A state begins as zeros whose dynamic dimensions are those of the other inputs, or else their lower bounds. */
+
+/* Every state to its beginning. SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
+SPARSEC_API int32_t sparsec_state_reset(sparsec_context *context);
+
+/* Fills in `state` wholly: the present value of the state that is bound to input `input`, valid until the context's
+ * next run, reset or set. SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
+SPARSEC_API int32_t sparsec_state_get(sparsec_context *context, int32_t input, DLTensor *state);
+
+/* Copies `state`, of any strides, into the state that is bound to input `input`.
+ * SPARSEC_ERR_SHAPE, SPARSEC_ERR_DTYPE, SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
+SPARSEC_API int32_t sparsec_state_set(sparsec_context *context, int32_t input, const DLTensor *state);
 
 /* The sentence that goes with the context's last error; empty after a success. */
 SPARSEC_API const char *sparsec_message(const sparsec_context *context);

@@ -113,8 +113,8 @@ def _by_shapes(
 
 def _checked(where: str, value: Bound) -> Bound:
     lower, upper = (value, value) if isinstance(value, int) else value
-    if lower < (1 if lower != upper else 0) or upper < lower:
-        raise ShapeError(f"{where}: {_text(value)} is not a size; give an int, or LOW..HIGH from 1 up.")
+    if lower < 0 or upper < lower:
+        raise ShapeError(f"{where}: {_text(value)} is not a size; give an int, or LOW..HIGH from 0 up.")
     return lower if lower == upper else (lower, upper)
 
 

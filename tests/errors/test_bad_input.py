@@ -126,7 +126,7 @@ def test_an_operator_of_another_domain(place):
     [
         ((), ("batch", "--dim batch=1")),
         (("--dim", "bach=1"), ("bach", "batch")),
-        (("--dim", "batch=0..3"), ("batch",)),
+        (("--dim", "batch=-1..3"), ("batch",)),
         (("--dim", "batch=3..1"), ("batch",)),
         (("--shape", "x=2,5"), ("4",)),
         (("--shape", "x=2"), ("x",)),

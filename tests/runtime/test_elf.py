@@ -16,7 +16,7 @@ from sparsec.compiler.target import TARGETS
 FUNCTIONS = {
     "abi_version", "model_open", "model_close", "manifest", "input_count", "output_count", "input_description",
     "output_description", "workspace_bytes", "context_create", "context_destroy", "prepare", "output_shape", "run",
-    "message",
+    "message", "state_reset", "state_get", "state_set",
 }  # fmt: skip
 GLIBC_CEILING = (2, 17)
 LIBRARIES = {"libc.so.6", "libm.so.6", "libpthread.so.0", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}

@@ -1,0 +1,39 @@
+/* What a context is, for the runtime's own files. Private. */
+#ifndef SPARSEC_CONTEXT_H
+#define SPARSEC_CONTEXT_H
+
+#include <stdatomic.h>
+
+#include "model.h"
+#include "pool.h"
+#include "state.h"
+
+struct sparsec_context {
+    const sparsec_program *program;
+    sparsec_frame frame;
+    sparsec_pool *pool; /* NULL with one thread or with the caller's parallel_for */
+    sparsec_parallel_for parallel_for;
+    void *parallel_for_user;
+    int64_t *layer_nanoseconds; /* NULL: nobody asks */
+    int32_t threads, prepared;
+    atomic_flag busy;
+    void *owned_arena;
+    void **inputs, **outputs;
+    int64_t *dims;
+    int64_t (*output_extents)[SPARSEC_MAX_NDIM];
+    sparsec_states states;
+    char message[512];
+};
+
+/* Leaves a sentence and returns `status`. */
+int32_t sparsec_fail(sparsec_context *context, int32_t status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Whether the shape is one that input `index` may have; binds the dimensions in it. */
+int32_t sparsec_bind_shape(sparsec_context *context, int32_t index, int32_t ndim, const int64_t *extents);
+
+/* Whether a tensor of the caller has the dtype of the model's and lies in the CPU's memory; `kind` is "input", … */
+int32_t sparsec_check_dtype(sparsec_context *context, const char *kind, const sparsec_tensor_info *info,
+                            const DLTensor *tensor);
+
+#endif

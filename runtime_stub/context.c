@@ -1,4 +1,4 @@
-/* The functions of sparsec.h: one model, and contexts that run it. */
+/* The functions of sparsec.h that make contexts and run them. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -21,12 +21,6 @@ enum {
     SERIAL_NANOSECONDS = 4000,
 };
 
-struct sparsec_model {
-    const sparsec_program *program;
-};
-
-static const struct sparsec_model THE_MODEL = {&sparsec_the_program};
-
 /* One step, cut into parts. */
 typedef struct job {
     const sparsec_frame *frame;
@@ -44,84 +38,10 @@ int32_t sparsec_fail(sparsec_context *context, int32_t status, const char *forma
     return status;
 }
 
-static int32_t refuse(char *message, size_t size, int32_t status, const char *text) {
+int32_t sparsec_refuse(char *message, size_t size, int32_t status, const char *text) {
     if (message && size) snprintf(message, size, "%s", text);
     return status;
 }
-
-/* --- model ------------------------------------------------------------------------------------------------------- */
-
-int32_t sparsec_abi_version(void) { return SPARSEC_ABI_VERSION; }
-
-int32_t sparsec_model_open(int32_t abi_version, const sparsec_model **model, char *message, size_t message_size) {
-    if (!model) return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "model is a null pointer");
-    *model = NULL;
-    if (abi_version != SPARSEC_ABI_VERSION) {
-        char text[128];
-        snprintf(text, sizeof text, "this artifact has ABI version %d, the caller was written for version %d",
-                 SPARSEC_ABI_VERSION, (int)abi_version);
-        return refuse(message, message_size, SPARSEC_ERR_ABI, text);
-    }
-    const sparsec_program *program = &sparsec_the_program;
-    if (!sparsec_cpu_check(program->cpu_features, program->n_cpu_features, sparsec_cpu_detect(), message,
-                           message_size)) {
-        return SPARSEC_ERR_CPU;
-    }
-    *model = &THE_MODEL;
-    return SPARSEC_OK;
-}
-
-void sparsec_model_close(const sparsec_model *model) { (void)model; }
-
-const char *sparsec_manifest(const sparsec_model *model) { return model ? model->program->manifest : ""; }
-
-int32_t sparsec_input_count(const sparsec_model *model) { return model ? model->program->n_inputs : 0; }
-
-int32_t sparsec_output_count(const sparsec_model *model) { return model ? model->program->n_outputs : 0; }
-
-int32_t sparsec_input_description(const sparsec_model *model, int32_t index, sparsec_tensor_description *description) {
-    if (!model || !description || index < 0 || index >= model->program->n_inputs) return SPARSEC_ERR_ARGUMENT;
-    const sparsec_tensor_info *info = &model->program->inputs[index];
-    memset(description, 0, sizeof *description);
-    description->name = info->name;
-    description->dtype = info->dtype;
-    description->ndim = info->ndim;
-    for (int32_t i = 0; i < info->ndim; ++i) {
-        description->extents[i] = info->axes[i].dim < 0 ? info->axes[i].size : -1;
-    }
-    return SPARSEC_OK;
-}
-
-/* An output's extent is dynamic when it differs between the bounds of the dimensions. */
-int32_t sparsec_output_description(const sparsec_model *model, int32_t index, sparsec_tensor_description *description) {
-    enum { MAX_DIMS = 64 };
-    if (!model || !description || index < 0 || index >= model->program->n_outputs) return SPARSEC_ERR_ARGUMENT;
-    const sparsec_program *program = model->program;
-    const sparsec_tensor_info *info = &program->outputs[index];
-    memset(description, 0, sizeof *description);
-    description->name = info->name;
-    description->dtype = info->dtype;
-    description->ndim = info->ndim;
-    int64_t dims[MAX_DIMS] = {0}, at_lower[SPARSEC_MAX_NDIM];
-    const int32_t n = program->n_dims;
-    if (n > MAX_DIMS) {
-        for (int32_t i = 0; i < info->ndim; ++i) description->extents[i] = -1;
-        return SPARSEC_OK;
-    }
-    for (int32_t i = 0; i < n; ++i) dims[i] = program->dims[i].upper;
-    info->shape(dims, description->extents);
-    for (int32_t d = 0; d < n; ++d) {
-        dims[d] = program->dims[d].lower;
-        info->shape(dims, at_lower);
-        for (int32_t i = 0; i < info->ndim; ++i) {
-            if (at_lower[i] != description->extents[i]) description->extents[i] = -1;
-        }
-        dims[d] = program->dims[d].upper;
-    }
-    return SPARSEC_OK;
-}
-
-size_t sparsec_workspace_bytes(const sparsec_model *model) { return model ? model->program->arena_bytes : 0; }
 
 /* --- context ----------------------------------------------------------------------------------------------------- */
 
@@ -129,34 +49,37 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
                                char *message, size_t message_size) {
     sparsec_options o = {0};
     if (!model || !context) {
-        return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "model or context is a null pointer");
+        return sparsec_refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "model or context is a null pointer");
     }
     *context = NULL;
     if (options) {
         if (options->size < sizeof options->size) {
-            return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "options.size must be sizeof(sparsec_options)");
+            return sparsec_refuse(message, message_size, SPARSEC_ERR_ARGUMENT,
+                                  "options.size must be sizeof(sparsec_options)");
         }
         memcpy(&o, options, options->size < sizeof o ? options->size : sizeof o);
         unsigned char unknown = 0;
         for (size_t i = sizeof o; i < options->size; ++i) unknown |= ((const unsigned char *)options)[i];
         if (unknown || o.reserved) {
-            return refuse(message, message_size, SPARSEC_ERR_ARGUMENT,
-                          "options has members that this artifact does not know");
+            return sparsec_refuse(message, message_size, SPARSEC_ERR_ARGUMENT,
+                                  "options has members that this artifact does not know");
         }
     }
     if (o.threads < -1 || o.threads > MAX_THREADS) {
-        return refuse(message, message_size, SPARSEC_ERR_ARGUMENT, "options.threads must lie between -1 and 1024");
+        return sparsec_refuse(message, message_size, SPARSEC_ERR_ARGUMENT,
+                              "options.threads must lie between -1 and 1024");
     }
     if (o.threads == -1) o.threads = sparsec_available_cpus();
     if (o.threads == 0) o.threads = 1;
     const sparsec_program *program = model->program;
     if (o.workspace && (o.workspace_size < program->arena_bytes || (uintptr_t)o.workspace % 64)) {
-        return refuse(message, message_size, SPARSEC_ERR_MEMORY,
-                      "options.workspace must be aligned to 64 bytes and as long as sparsec_workspace_bytes says");
+        return sparsec_refuse(
+            message, message_size, SPARSEC_ERR_MEMORY,
+            "options.workspace must be aligned to 64 bytes and as long as sparsec_workspace_bytes says");
     }
     const char *const no_memory = "not enough memory for the context";
     sparsec_context *c = calloc(1, sizeof *c);
-    if (!c) return refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
+    if (!c) return sparsec_refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
     c->program = program;
     c->threads = o.threads;
     c->parallel_for = o.parallel_for;
@@ -171,7 +94,7 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
     if (!arena && posix_memalign(&c->owned_arena, 64, program->arena_bytes + 64) == 0) arena = c->owned_arena;
     if (!c->inputs || !c->outputs || !c->dims || !c->output_extents || !arena) {
         sparsec_context_destroy(c);
-        return refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
+        return sparsec_refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
     }
     const int32_t states_status =
         sparsec_states_create(&c->states, program, o.states, o.n_states, message, message_size);
@@ -185,7 +108,8 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
         c->pool = sparsec_pool_create(c->threads);
         if (!c->pool) {
             sparsec_context_destroy(c);
-            return refuse(message, message_size, SPARSEC_ERR_THREADS, "the context's threads could not be created");
+            return sparsec_refuse(message, message_size, SPARSEC_ERR_THREADS,
+                                  "the context's threads could not be created");
         }
     }
     *context = c;

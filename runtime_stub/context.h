@@ -8,6 +8,10 @@
 #include "pool.h"
 #include "state.h"
 
+struct sparsec_model {
+    const sparsec_program *program;
+};
+
 struct sparsec_context {
     const sparsec_program *program;
     sparsec_frame frame;
@@ -24,6 +28,9 @@ struct sparsec_context {
     sparsec_states states;
     char message[512];
 };
+
+/* Copies a sentence into the caller's `message`, unless it is NULL, and returns `status`. */
+int32_t sparsec_refuse(char *message, size_t size, int32_t status, const char *text);
 
 /* Leaves a sentence and returns `status`. */
 int32_t sparsec_fail(sparsec_context *context, int32_t status, const char *format, ...)

@@ -93,8 +93,8 @@ typedef struct sparsec_options {
     void *parallel_for_user;           /* passed on to parallel_for */
     void *workspace;                   /* 64-byte aligned memory of the caller, or NULL; must outlive the context */
     size_t workspace_size;             /* at least sparsec_workspace_bytes(model) */
-    int64_t *layer_nanoseconds;        /* one number per layer of the manifest, to which every run adds the time that the
-                                          layer took; may be NULL */
+    int64_t *layer_nanoseconds;        /* one number per layer of the manifest, to which every run adds the time that
+                                          the layer took; may be NULL */
     const struct sparsec_state *states; /* n_states outputs that are the next run's inputs; read at creation only */
     size_t n_states;
 } sparsec_options;

@@ -87,7 +87,7 @@ def test_set_and_get(accumulator_so):
     np.testing.assert_array_equal(model.state_get("log"), rows)
     model.run({"x": rows[:, 0].copy()})
     assert model.state_get("log").shape == (3, 5, 3)
-    with pytest.raises(InputError, match="past is 7, but the artifact was built for 0..6"):
+    with pytest.raises(InputError, match=r"past is 7, but the artifact was built for 0\.\.6"):
         model.state_set("log", np.zeros((1, 7, 3), np.float32))
     with pytest.raises(InputError, match="y is no state; inputs that are: total, log"):
         model.state_get("y")

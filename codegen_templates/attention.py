@@ -8,19 +8,12 @@ from typing import Any
 
 from .catalogue import find, source
 from .epilogue import c_float
+from .layout import Quantized
 from .use import OUT, KernelUse, Operand, Pointer, Temp, Tensor
 
 MAX_DEPTH = 64
 """16 registers hold the queries of a tile."""
 _LANES = 16
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """real = scale * (integer - zero_point), integer in 0..255."""
-
-    scale: float
-    zero_point: int
 
 
 @dataclass(frozen=True)

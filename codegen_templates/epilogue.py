@@ -39,10 +39,31 @@ STATEMENTS = {
     "tanh": "x = sparsec_tanh_float32(x);",
     "silu": "x *= sparsec_sigmoid_float32(x);",
     "gelu_erf": "x *= 0.5f + 0.5f * sparsec_erf_float32(x * 0x1.6a09e6p-1f);",
-    "gelu_tanh": "x *= sparsec_sigmoid_float32(x * (0x1.988454p+0f + 0x1.245e66p-4f * x * x));",
+    "gelu_tanh": "x *= sparsec_sigmoid_float32(x * (0x1.988454p+0f + 0x1.2444f2p-4f * x * x));",
     "hard_swish": "{{ float h = x * 0x1.555556p-3f + 0.5f; h = h < 0 ? 0 : h; h = h > 1 ? 1 : h; x *= h; }}",
 }
 """Operation -> C statements."""
+
+VECTOR_STATEMENTS = {
+    "bias": "x += {t};",
+    "prelu": "x = vselect((vi)(x < vset(0)), x * {t}, x);",
+    "add": "x += {t};",
+    "mul": "x *= {t};",
+    "scale": "x *= vset({0});",
+    "relu": "x = vselect((vi)(x < vset(0)), vset(0), x);",
+    "clip": "x = vclamp(x, {0}, {1});",
+    "leaky_relu": "x = vselect((vi)(x < vset(0)), x * vset({0}), x);",
+    "sigmoid": "x = vsigmoid(x);",
+    "tanh": "x = vtanh(x);",
+    "silu": "x *= vsigmoid(x);",
+    "gelu_erf": "x = vgelu(x);",
+    "gelu_tanh": "x *= vsigmoid(x * (vset(0x1.988454p+0f) + vset(0x1.2444f2p-4f) * x * x));",
+    "hard_swish": "x *= vclamp(x * vset(0x1.555556p-3f) + vset(0.5f), 0, 1);",
+}
+"""The same for a vector `x`; {t} is the vector of the tensor's values that belong to its lanes."""
+
+FULL_TENSOR = ("add", "mul")
+"""Operations whose tensor is shaped like the output."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +95,12 @@ def epilogue_text(ops: tuple[EpilogueOp, ...]) -> EpilogueText:
         digest = hashlib.sha256(repr([(op.kind, op.params) for op in ops]).encode()).hexdigest()[:8]
         suffix = f"{suffix[:40]}_{digest}"
     return EpilogueText(tuple(parameters), "\n".join(lines), suffix)
+
+
+def vector_lines(ops: tuple[EpilogueOp, ...], tensors: tuple[str, ...]) -> list[str]:
+    """The chain for a vector `x`; `tensors` are C expressions, one for each op that takes a tensor, in order."""
+    rest = iter(tensors)
+    return [
+        VECTOR_STATEMENTS[op.kind].format(*(c_float(p) for p in op.params), t=next(rest) if op.takes_operand else "")
+        for op in ops
+    ]

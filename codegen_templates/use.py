@@ -24,7 +24,9 @@ class Operand:
 
 @dataclass(frozen=True)
 class Output:
-    """The layer's output."""
+    """The layer's i-th output."""
+
+    index: int = 0
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...codegen_templates import attention, conv, gather, gemm, norm, pool, spmm
+from ...codegen_templates.layout import ROWS
+from ...codegen_templates.tile_epilogue import Quantization
 from ...codegen_templates.use import Code, KernelUse, Operand, Packed, Temp, Tensor
 from ...errors import InternalError
 from ..graph import Layer
@@ -146,7 +148,7 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
     quantization = None
     if "zero_point" in attrs:
         start = -attrs["zero_point"] * weights.sum(1, dtype=np.int64)
-        quantization = spmm.Quantization(start.astype(np.int32), attrs["scale"])
+        quantization = Quantization(start.astype(np.int32), attrs["scale"])
     return spmm.plan_spmm(
         isa,
         attrs["columns"],
@@ -155,7 +157,7 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
         quantization,
         attrs["reason"],
         attrs["dense"],
-        attrs.get("requantized"),
+        attrs.get("layouts", (ROWS,)),
     )
 
 

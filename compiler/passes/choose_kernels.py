@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from tvm import relax
 
-from ...codegen_templates.attention import Quantized
-from ...codegen_templates.spmm import may_requantize, panel_shape
+from ...codegen_templates.epilogue import FULL_TENSOR
+from ...codegen_templates.layout import Quantized, panel_shape
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
 from ..lower.program import Dim, Size
 from ..lower.sizes import product, upper
@@ -106,10 +106,14 @@ class _Chooser:
             return
         name = op_name(self.chosen[source])
         layer = self.layers[name]
-        if any(n is None or n.size != 1 for n in numbers) or not may_requantize(int(data.ty.shape[-1]), layer.epilogue):
+        if (
+            any(n is None or n.size != 1 for n in numbers)
+            or int(data.ty.shape[-1]) % 4
+            or any(op.kind in FULL_TENSOR for op in layer.epilogue)
+        ):
             return
         how = Quantized(*(n.reshape(())[()].item() for n in numbers))  # type: ignore[union-attr]
-        self.layers[name] = replace(layer, attrs={**layer.attrs, "requantized": how})
+        self.layers[name] = replace(layer, attrs={**layer.attrs, "layouts": (how,)})
         at = next(i for i, (v, _) in enumerate(self.bindings) if v.same_as(source))
         self.bindings = [(v, e) for v, e in self.bindings if not v.same_as(data) and not v.same_as(source)]
         self._bind(data, columns, True, name, self.chosen[source].args[1], at)

@@ -15,7 +15,8 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from ...codegen_templates.attention import MAX_DEPTH, AttentionParameters, Quantized
+from ...codegen_templates.attention import MAX_DEPTH, AttentionParameters
+from ...codegen_templates.layout import Quantized
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, op_name
 
 _HEADS_FIRST = [0, 2, 1, 3]

@@ -95,10 +95,22 @@ def run_uses(
     cuts: int = 3,
 ) -> tuple[np.ndarray, int]:
     """(output, status) of the calls, each range cut into `cuts` slices run last to first."""
+    (out,), status = run_outputs(target, uses, operands, [(shape, dtype)], cuts)
+    return out, status
+
+
+def run_outputs(
+    target,
+    uses: list[KernelUse],
+    operands: list[np.ndarray],
+    outputs: list[tuple[tuple[int, ...], str]],
+    cuts: int = 3,
+) -> tuple[list[np.ndarray], int]:
+    """As `run_uses`, for calls with any number of outputs: their shapes and types are given."""
     texts = {unit.name: unit.text for use in uses for unit in use.sources}
     library = _library(target.name, tuple(sorted(texts.items())))
     given = [Guarded(o.shape, str(o.dtype), o) for o in operands]
-    out = Guarded(shape, dtype)
+    outs = [Guarded(shape, dtype) for shape, dtype in outputs]
     temps: dict[str, Guarded] = {}
     packed: dict[int, Guarded] = {}
     codes: dict[int, Executable] = {}
@@ -115,7 +127,7 @@ def run_uses(
             return packed.setdefault(id(array), Guarded(array.shape, str(array.dtype), array))
         if isinstance(pointer, Temp):
             return temps.setdefault(pointer.key, Guarded(tuple(map(int, pointer.shape)), pointer.dtype))
-        return out
+        return outs[pointer.index]
 
     status = 0
     for use in uses:
@@ -127,6 +139,6 @@ def run_uses(
         for begin, end in reversed(list(pairwise(edges))):
             if begin < end:
                 status |= function(*pointers, *scalars, ctypes.c_int64(begin), ctypes.c_int64(end))
-    for guarded in (*given, *temps.values(), *packed.values(), out):
+    for guarded in (*given, *temps.values(), *packed.values(), *outs):
         guarded.check()
-    return out.array, status
+    return [out.array for out in outs], status

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from harness import host_targets, run_uses
 
-from sparsec.codegen_templates.attention import AttentionParameters, Quantized, plan_attention
+from sparsec.codegen_templates.attention import AttentionParameters, plan_attention
+from sparsec.codegen_templates.layout import Quantized
 from sparsec.codegen_templates.use import Tensor
 
 AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])

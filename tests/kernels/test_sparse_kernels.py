@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import host_targets, run_uses
+from harness import host_targets, run_outputs, run_uses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reference import apply_epilogue
+from reference import ACTIVATIONS, apply_epilogue
 
 from sparsec.codegen_templates import integer, spmm
-from sparsec.codegen_templates.attention import Quantized
 from sparsec.codegen_templates.epilogue import EpilogueOp
+from sparsec.codegen_templates.layout import PANELS, Quantized, panel_shape
+from sparsec.codegen_templates.tile_epilogue import Quantization
 
 AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
 SWEEP = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -30,7 +31,7 @@ def pruned(rng, m: int, k: int, density: float, block: int = 1) -> np.ndarray:
 def to_panels(target, x: np.ndarray, quantized: bool, signed: bool = False) -> np.ndarray:
     n, k = x.shape
     uses = spmm.plan_panels(target.isa, n, k, quantized=quantized, signed=signed)
-    shape = spmm.panel_shape(n, k, quantized)
+    shape = panel_shape(n, k, quantized)
     out, status = run_uses(target, uses, [x], shape, "uint8" if quantized else "float32")
     assert status == 0
     return out
@@ -93,7 +94,7 @@ def test_int8_is_exact(target, m, k, n, zero, density, extreme, dense):
     scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
     panels = to_panels(target, x, quantized=True)
     start = (-zero * w.astype(np.int64).sum(1)).astype(np.int32)
-    uses = spmm.plan_spmm(target.isa, n, w, (), spmm.Quantization(start, scale), "", dense)
+    uses = spmm.plan_spmm(target.isa, n, w, (), Quantization(start, scale), "", dense)
     got, _ = run_uses(target, uses, [panels, w], (n, m))
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
 
@@ -107,13 +108,72 @@ def test_int8_to_panels_of_the_next_layer(target, m, n):
     scale = rng.uniform(1e-4, 1e-3, m).astype(np.float32)
     how = Quantized(0.25, 99)
     uses = spmm.plan_spmm(
-        target.isa, n, w, (EpilogueOp("relu"),), spmm.Quantization(np.zeros(m, np.int32), scale), "", False, how
+        target.isa, n, w, (EpilogueOp("relu"),), Quantization(np.zeros(m, np.int32), scale), "", False, (how,)
     )
     panels = to_panels(target, x, quantized=True)
-    got, _ = run_uses(target, uses, [panels, w], spmm.panel_shape(n, m, True), "uint8")
+    got, _ = run_uses(target, uses, [panels, w], panel_shape(n, m, True), "uint8")
     y = np.maximum(quantized_reference(x, w, 0, scale), 0)
     want = integer.quantize(y, integer.inverse(how.scale), how.zero_point, "uint8")
     np.testing.assert_array_equal(rows_of(got, m)[:n], want)
+
+
+@AVX512
+@SWEEP
+@given(
+    m=st.integers(1, 20),
+    n=st.integers(1, 40),
+    ops=st.sampled_from([(), ("bias", "add"), ("bias", "gelu_erf", "mul")]),
+    count=st.integers(1, 3),
+    big=st.booleans(),
+)
+def test_layouts_of_one_output(target, m, n, ops, count, big):
+    """Panels of floats, and of bytes for two readers that quantize differently; the sums overflow a byte far."""
+    rng = np.random.default_rng([m, n, count])
+    m *= 4
+    w = rng.integers(-127, 128, (m, 32)).astype(np.int8)
+    x = rng.integers(0, 256, (n, 32)).astype(np.uint8)
+    scale = np.full(m, 1e9 if big else 2e-4, np.float32)
+    epilogue = tuple(EpilogueOp(kind) for kind in ops)
+    tensors = [rng.standard_normal((m,) if op.kind == "bias" else (n, m)).astype(np.float32) for op in epilogue
+               if op.takes_operand]  # fmt: skip
+    in_panels = [t if t.ndim == 1 else to_panels(target, t, quantized=False) for t in tensors]
+    layouts = (Quantized(0.25, 99), PANELS, Quantized(0.07, 0))[:count]
+    kinds = ["float32" if how == PANELS else "uint8" for how in layouts]
+    shapes = [(panel_shape(n, m, kind == "uint8"), kind) for kind in kinds]
+    quantization = Quantization(np.zeros(m, np.int32), scale)
+    uses = spmm.plan_spmm(target.isa, n, w, epilogue, quantization, "", False, layouts)
+    operands = [to_panels(target, x, quantized=True), w, *in_panels]
+    got, _ = run_outputs(target, uses, operands, shapes)
+    want = apply_epilogue(quantized_reference(x, w, 0, scale), epilogue, tensors, 1)
+    for how, array in zip(layouts, got, strict=True):
+        if how == PANELS:
+            floats = array.transpose(0, 2, 1).reshape(-1, m)[:n]
+            assert np.abs(floats - want).max() <= 1e-6 * np.abs(want).max()
+        else:
+            exact = integer.quantize(want.astype(np.float32), integer.inverse(how.scale), how.zero_point, "uint8")
+            difference = np.abs(rows_of(array, m)[:n].astype(int) - exact)
+            assert difference.max() <= ("gelu_erf" in ops)
+            assert (difference > 0).mean() <= 1e-2
+
+
+@AVX512
+@pytest.mark.parametrize("kind", ["sigmoid", "tanh", "silu", "gelu_erf", "gelu_tanh", "hard_swish", "relu"])
+def test_vector_activations(target, kind):
+    """Error relative to |x| near 0 and to the result far from it; NaN stays, huge values have their limits."""
+    x = np.concatenate(
+        [np.linspace(-12, 12, 4096), np.geomspace(1e-30, 1, 512), [-1e30, 1e30, -700, np.nan, 5.5, -5.5]]
+    )
+    x = x.astype(np.float32)[:, None]
+    w = np.ones((1, 1), np.float32)
+    uses = spmm.plan_spmm(target.isa, len(x), w, (EpilogueOp(kind),), None, "")
+    got, _ = run_uses(target, uses, [to_panels(target, x, quantized=False), w], x.shape)
+    with np.errstate(over="ignore"):
+        want = ACTIVATIONS[kind](x.astype(np.float64))
+    assert (np.isnan(got) == np.isnan(x)).all()
+    at_zero = ACTIVATIONS[kind](np.float64(0))
+    allowed = 1e-6 * np.minimum(np.abs(x), 1) + 5e-7 * np.abs(want - at_zero) + 2e-7 * abs(at_zero)
+    excess = np.nan_to_num(np.abs(got - want) - allowed, nan=-1)
+    assert excess.max() <= 0, x[np.argmax(excess)]
 
 
 @AVX512

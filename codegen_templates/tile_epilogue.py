@@ -1,0 +1,102 @@
+"""What becomes of a tile of sums, rows of the output by 16 columns: rescaled, activated, quantized, stored.
+
+Kernels that leave such a tile share it: `tile_epilogue.c.j2` defines `finish_tile`, which takes the tile, its place,
+and the epilogue's own pointers: a kernel's C function has `e.parameters` last among its own pointers and hands on
+`e.arguments`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .epilogue import FULL_TENSOR, EpilogueOp, epilogue_text, vector_lines
+from .integer import inverse
+from .layout import ROWS, Layout, Quantized
+from .use import Operand, Output, Packed, Pointer
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Of an integer layer: f = (Σ x·w + start[m]) · scale[m], x unsigned."""
+
+    start: np.ndarray
+    scale: np.ndarray
+
+
+@dataclass(frozen=True)
+class TileEpilogue:
+    """`values` is what the template reads as `e`; its parameters take `pointers`, the outputs last."""
+
+    suffix: str
+    """For the names of kernels: tells apart epilogues with different code."""
+    pointers: tuple[Pointer, ...]
+    values: dict[str, Any]
+    n_outputs: int
+
+
+def tile_epilogue(
+    ops: tuple[EpilogueOp, ...], quantization: Quantization | None, layouts: tuple[Layout, ...], first_operand: int
+) -> TileEpilogue:
+    """The epilogue of one layer.
+
+    Args:
+        ops: what follows the sums; operands of the layer from `first_operand` on are their tensors.
+        quantization: of int32 sums; None for float ones.
+        layouts: of the outputs, in order: `rows` alone, or any others. Tensors shaped like the output have the layout
+            of rows with the one, panels of floats with the others. u8 panels need a multiple of 4 rows.
+    """
+    if ROWS in layouts and len(layouts) > 1:
+        raise ValueError("rows are written alone")
+    by_rows = layouts == (ROWS,)
+    at = next((i for i, op in enumerate(ops) if op.kind in FULL_TENSOR), len(ops)) if by_rows else len(ops)
+    names = [f"e{i}_{op.kind}" for i, op in enumerate(ops) if op.takes_operand]
+    declared: list[tuple[str, str]] = []
+    pointers: list[Pointer] = []
+    if quantization is not None:
+        declared += [("const int32_t *", "start_value"), ("const float *", "scale")]
+        pointers += [Packed(quantization.start), Packed(quantization.scale)]
+    declared += [("const float *", name) for name in names]
+    pointers += [Operand(first_operand + i) for i in range(len(names))]
+    outputs = []
+    for number, layout in enumerate(layouts):
+        kind = layout if isinstance(layout, str) else "bytes"
+        outputs.append({"kind": kind, "name": f"Y{number}", "how": f"how{number}"})
+        if isinstance(layout, Quantized):
+            declared.append(("const float *", f"how{number}"))
+            pointers.append(Packed(np.array([inverse(layout.scale), layout.zero_point], np.float32)))
+    for number, output in enumerate(outputs):
+        declared.append(("uint8_t *" if output["kind"] == "bytes" else "float *", f"Y{number}"))
+        pointers.append(Output(number))
+    heads = sum(op.takes_operand for op in ops[:at])
+    values = {
+        "quantized": quantization is not None,
+        "by_rows": by_rows,
+        "head": vector_lines(ops[:at], tuple(_panel_tensor(n, op) for n, op in _with_tensors(ops[:at], names))),
+        "tail": vector_lines(ops[at:], tuple(f"{name}_lanes[v]" for name in names[heads:])),
+        "tail_tensors": [
+            {"name": name, "full": op.kind in FULL_TENSOR} for name, op in _with_tensors(ops[at:], names[heads:])
+        ],
+        "outputs": outputs,
+        "bytes": any(o["kind"] == "bytes" for o in outputs),
+        "parameters": ", ".join(f"{kind}restrict {name}" for kind, name in declared),
+        "arguments": ", ".join(name for _, name in declared),
+    }
+    text = epilogue_text(ops)
+    kinds = "_".join({"rows": "", "panels": "panels", "bytes": "u8"}[o["kind"]] for o in outputs)
+    return TileEpilogue(
+        "_".join(part for part in (text.suffix, kinds) if part),
+        tuple(pointers),
+        values,
+        len(outputs),
+    )
+
+
+def _with_tensors(ops: tuple[EpilogueOp, ...], names: list[str]) -> list[tuple[str, EpilogueOp]]:
+    return list(zip(names, [op for op in ops if op.takes_operand], strict=False))
+
+
+def _panel_tensor(name: str, op: EpilogueOp) -> str:
+    return f"vload({name} + at)" if op.kind in FULL_TENSOR else f"vset({name}[channel])"

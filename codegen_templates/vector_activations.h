@@ -1,0 +1,79 @@
+/* Activations of a vector register of floats; NaN in gives NaN out. */
+#ifndef SPARSEC_VECTOR_ACTIVATIONS_H
+#define SPARSEC_VECTOR_ACTIVATIONS_H
+
+#include "scalar_math.h"
+#include "vector_math.h"
+
+/* A scalar function of every lane; clang makes vector code of it. */
+#define SPARSEC_LANEWISE(name, function)                       \
+    SPARSEC_INLINE vf name(vf x) {                             \
+        float lanes[SPARSEC_LANES];                            \
+        memcpy(lanes, &x, sizeof lanes);                       \
+        for (int i = 0; i < SPARSEC_LANES; ++i) lanes[i] = function(lanes[i]); \
+        memcpy(&x, lanes, sizeof x);                           \
+        return x;                                              \
+    }
+SPARSEC_LANEWISE(vtanh, sparsec_tanh_float32)
+SPARSEC_LANEWISE(verf, sparsec_erf_float32)
+#undef SPARSEC_LANEWISE
+
+SPARSEC_INLINE vf vsigmoid(vf x) { return vset(1.0f) / (vset(1.0f) + vexp(-x)); }
+
+SPARSEC_INLINE vf vclamp(vf x, float low, float high) {
+    x = vselect((vi)(x < vset(low)), vset(low), x);
+    return vselect((vi)(x > vset(high)), vset(high), x);
+}
+
+#if defined(__AVX512F__)
+/* F(t) - 1/2 of the normal distribution for t = 5.5 / 31 * (i + r), |r| <= 1/2: a cubic in r for each i. */
+static const float SPARSEC_NORMAL[4][32] = {
+    {0x0.0p+0f, 0x1.2066bp-4f, 0x1.1bf1bcp-3f, 0x1.9f2eeap-3f, 0x1.0b5018p-2f, 0x1.3ffc72p-2f,
+     0x1.6d01dap-2f, 0x1.924c7p-2f, 0x1.b03b8ap-2f, 0x1.c784a6p-2f, 0x1.d91272p-2f, 0x1.e5e568p-2f,
+     0x1.eef9a8p-2f, 0x1.f5344ep-2f, 0x1.f9589p-2f, 0x1.fc03b8p-2f, 0x1.fdae4cp-2f, 0x1.feb06ep-2f,
+     0x1.ff47cep-2f, 0x1.ff9dd4p-2f, 0x1.ffcd32p-2f, 0x1.ffe67cp-2f, 0x1.fff39p-2f, 0x1.fffa1ep-2f,
+     0x1.fffd4cp-2f, 0x1.fffeccp-2f, 0x1.ffff7ap-2f, 0x1.ffffc8p-2f, 0x1.ffffeap-2f, 0x1.fffff8p-2f,
+     0x1.fffffcp-2f, 0x1.0p-1f},
+    {0x1.21ea56p-4f, 0x1.1d634cp-4f, 0x1.1039ep-4f, 0x1.f73fe2p-5f, 0x1.c2c034p-5f, 0x1.8737dep-5f,
+     0x1.4906d4p-5f, 0x1.0c2592p-5f, 0x1.a785p-6f, 0x1.441896p-6f, 0x1.e0a7aap-7f, 0x1.596054p-7f,
+     0x1.e0f652p-8f, 0x1.4482aep-8f, 0x1.a85502p-9f, 0x1.0cd532p-9f, 0x1.4a143cp-10f, 0x1.88b84ap-11f,
+     0x1.c4c4f6p-12f, 0x1.f9d33ep-13f, 0x1.11cb1cp-13f, 0x1.1f369ep-14f, 0x1.23f464p-15f, 0x1.1f93e4p-16f,
+     0x1.127d0ap-17f, 0x1.fbc094p-19f, 0x1.c7120ap-20f, 0x1.8b373ep-21f, 0x1.4c98eep-22f, 0x1.0f39fcp-23f,
+     0x1.aca6cp-25f, 0x0.0p+0f},
+    {0x0.0p+0f, -0x1.1ee86ap-10f, -0x1.11b16p-9f, -0x1.7b828cp-9f, -0x1.c54aa6p-9f, -0x1.ebdedap-9f,
+     -0x1.f086cep-9f, -0x1.d83916p-9f, -0x1.aa541p-9f, -0x1.6f27a4p-9f, -0x1.2ea052p-9f, -0x1.de9aaap-10f,
+     -0x1.6bb6aep-10f, -0x1.09fd28p-10f, -0x1.76c5acp-11f, -0x1.fd17c4p-12f, -0x1.4d9658p-12f, -0x1.a5fcc4p-13f,
+     -0x1.01c068p-13f, -0x1.302f68p-14f, -0x1.5ae90ep-15f, -0x1.7e6f26p-16f, -0x1.979f3p-17f, -0x1.a42718p-18f,
+     -0x1.a2df7cp-19f, -0x1.93f88ep-20f, -0x1.78f01p-21f, -0x1.54531cp-22f, -0x1.2959a4p-23f, -0x1.f6e1b6p-25f,
+     -0x1.9b96cep-26f, 0x0.0p+0f},
+    {-0x1.8426ecp-12f, -0x1.72b1c6p-12f, -0x1.3f2beep-12f, -0x1.e3f358p-13f, -0x1.2c6a54p-13f, -0x1.c0ec4p-15f,
+     0x1.d2800cp-16f, 0x1.854dcp-14f, 0x1.1fd7dap-13f, 0x1.50a678p-13f, 0x1.5a248cp-13f, 0x1.4569e4p-13f,
+     0x1.1d1b32p-13f, 0x1.d6a272p-14f, 0x1.7069p-14f, 0x1.12bfecp-14f, 0x1.87a92ep-15f, 0x1.0b6cfp-15f,
+     0x1.5e769p-16f, 0x1.b95cbp-17f, 0x1.0b5d7ep-17f, 0x1.37e66ap-18f, 0x1.5e999ap-19f, 0x1.7bfa04p-20f,
+     0x1.8d41c8p-21f, 0x1.90d0aep-22f, 0x1.866c8ep-23f, 0x1.6f45dap-24f, 0x1.4dc062p-25f, 0x1.250db6p-26f,
+     0x1.f16044p-28f, 0x0.0p+0f},
+};
+
+SPARSEC_INLINE __m512 sparsec_normal_part(int power, __m512i i) {
+    const float *part = SPARSEC_NORMAL[power];
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(part), i, _mm512_loadu_ps(part + 16));
+}
+
+/* x F(x) = x / 2 + |x| (F(|x|) - 1/2); absolute error below 1e-6, relative to x below 5e-7. */
+SPARSEC_INLINE vf vgelu(vf x) {
+    const __m512 magic = _mm512_set1_ps(0x1.8p+23f);
+    const __m512 t = _mm512_abs_ps((__m512)x);
+    const __m512 u = _mm512_min_ps(_mm512_set1_ps(31.0f), _mm512_mul_ps(t, _mm512_set1_ps(31.0f / 5.5f)));
+    const __m512 whole = _mm512_add_ps(u, magic);
+    const __m512 r = _mm512_sub_ps(u, _mm512_sub_ps(whole, magic));
+    const __m512i i = _mm512_castps_si512(whole); /* vpermt2ps takes the low five bits */
+    __m512 h = _mm512_fmadd_ps(sparsec_normal_part(3, i), r, sparsec_normal_part(2, i));
+    h = _mm512_fmadd_ps(h, r, sparsec_normal_part(1, i));
+    h = _mm512_fmadd_ps(h, r, sparsec_normal_part(0, i));
+    return (vf)_mm512_fmadd_ps(t, h, _mm512_mul_ps((__m512)x, _mm512_set1_ps(0.5f)));
+}
+#else
+SPARSEC_INLINE vf vgelu(vf x) { return x * (vset(0.5f) + vset(0.5f) * verf(x * vset(0x1.6a09e6p-1f))); }
+#endif
+
+#endif

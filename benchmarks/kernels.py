@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "kerne
 
 from harness import Guarded, _library
 
-from sparsec.codegen_templates import conv, gemm
+from sparsec.codegen_templates import conv, gemm, planes
 from sparsec.codegen_templates.epilogue import EpilogueOp
 from sparsec.codegen_templates.use import KernelUse, Operand, Packed, Temp, Tensor
 from sparsec.compiler.target import Target, resolve
@@ -109,7 +109,7 @@ def main() -> None:
         out = size // stride
         x, w, bias = (rng.standard_normal(s).astype(np.float32) for s in ((1, c, size, size), (o, c, taps, taps), (o,)))
         pad = (taps - 1) // 2
-        geometry = conv.ConvGeometry((stride, stride), (1, 1), (pad,) * 4, 1)
+        geometry = planes.ConvGeometry((stride, stride), (1, 1), (pad,) * 4, 1)
         shape = (1, o, out, out)
         uses = conv.plan_conv(target.isa, Tensor("float32", x.shape), w, Tensor("float32", shape), geometry, ops)
         took = seconds(target, uses, [x, w, bias], shape)

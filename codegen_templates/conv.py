@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from .catalogue import Kernel, find, source
+from .catalogue import find, source
+from .conv_pattern import plan_pattern
 from .epilogue import EpilogueOp, epilogue_text
 from .gemm import plan_linear
+from .planes import ConvGeometry, Planes, plain_planes, planes_for
 from .use import OUT, KernelUse, Operand, Packed, Pointer, Size, Temp, Tensor, ceil_div, product
 
 _RUN_BYTES = 256 << 10
@@ -17,34 +17,20 @@ _MAX_TAPS = 1024
 _UNLIMITED = 1 << 62
 
 
-@dataclass(frozen=True)
-class ConvGeometry:
-    """Strides, dilation and padding (top, left, bottom, right) of a 2-D convolution (ONNX Conv-22)."""
-
-    strides: tuple[int, int]
-    dilation: tuple[int, int]
-    padding: tuple[int, int, int, int]
-    groups: int
-
-
-@dataclass(frozen=True)
-class _Planes:
-    """How the kernel finds a plane's rows: see pad_planes.c.j2."""
-
-    height: Size
-    width: Size
-    phases: tuple[int, int]
-    pitch: Size
-    phase: Size
-    plane: Size
-    readable: Size
-    in_place: bool
-
-
 def plan_conv(
-    isa: str, x: Tensor, weights: np.ndarray, out: Tensor, geometry: ConvGeometry, epilogue: tuple[EpilogueOp, ...]
+    isa: str,
+    x: Tensor,
+    weights: np.ndarray,
+    out: Tensor,
+    geometry: ConvGeometry,
+    epilogue: tuple[EpilogueOp, ...],
+    code: str = "",
+    reason: str = "",
 ) -> list[KernelUse]:
-    """`x`[N, C, H, W] (or [N, C, W]) * `weights`[O, C / groups, KH, KW]; epilogue operands are from index 2."""
+    """`x`[N, C, H, W] (or [N, C, W]) * `weights`[O, C / groups, KH, KW]; epilogue operands are from index 2.
+
+    `code`: `pattern` or `dense` for weights compiled into code, all sizes but N known.
+    """
     height, width = (1, x.shape[2]) if len(x.shape) == 3 else x.shape[2:]
     out_h, out_w = (1, out.shape[2]) if len(out.shape) == 3 else out.shape[2:]
     O, I = weights.shape[:2]  # noqa: E741
@@ -54,11 +40,20 @@ def plan_conv(
     if geometry.groups == 1 and _is_one(out_h, out_w) and _covers(height, width, weights, geometry):
         flat = np.ascontiguousarray(weights.reshape(O, -1).T)
         return plan_linear(isa, Tensor(x.dtype, (x.shape[0], flat.shape[0])), flat, epilogue)
+    if code:
+        planes = _planes((height, width), (kernel_h, kernel_w), geometry, 1, 16)
+        uses, source_planes = _padded(isa, x, planes)
+        use = plan_pattern(
+            isa, source_planes, planes, weights, out, plain_planes(out_h, out_w), geometry, epilogue, {},
+            dense=code == "dense", reason=reason,
+        )  # fmt: skip
+        return [*uses, use]
     depthwise = I == 1 and geometry.groups > 1
     kernel = find("depthwise" if depthwise else "conv2d", isa)
-    planes = _planes(kernel, (height, width), (out_h, out_w), (kernel_h, kernel_w), geometry, depthwise)
-    uses, source_planes = _padded(isa, x, (height, width), planes, geometry)
-    taps = (*geometry.strides, *geometry.dilation, planes.phases[1])
+    lanes = kernel.columns // kernel.vectors
+    planes = _planes((height, width), (kernel_h, kernel_w), geometry, kernel.vectors, lanes, in_place=not depthwise)
+    uses, source_planes = _padded(isa, x, planes)
+    taps = (*geometry.strides, *geometry.dilation, planes.phases_w)
     text = epilogue_text(epilogue)
     extra = tuple(Operand(2 + i) for i in range(len(text.parameters)))
     macs = product(out.shape) * I * kernel_h * kernel_w
@@ -78,10 +73,10 @@ def plan_conv(
     unit = source(kernel.template, name, symbol=symbol, tile_symbol=tile_symbol, mr=kernel.rows, nv=kernel.vectors,
                   max_taps=_MAX_TAPS, epilogue=text)  # fmt: skip
     per_group = O // geometry.groups
-    run = max(1, _RUN_BYTES // (4 * I * kernel.columns * planes.phases[0] * planes.phases[1])) * kernel.columns
+    run = max(1, _RUN_BYTES // (4 * I * kernel.columns * planes.phases_h * planes.phases_w)) * kernel.columns
     scalars = (
         geometry.groups, I, per_group, planes.plane, planes.phase, planes.pitch, out_h, out_w, kernel_h, kernel_w,
-        *taps, run, planes.readable,
+        *taps, run, height * width if planes.plain else _UNLIMITED,
     )  # fmt: skip
     positions = (out_h - 1) * planes.pitch + out_w
     extent = x.shape[0] * geometry.groups * ceil_div(positions, run) * -(-per_group // kernel.rows)
@@ -111,41 +106,23 @@ def _covers(height: Size, width: Size, weights: np.ndarray, geometry: ConvGeomet
 
 
 def _planes(
-    kernel: Kernel,
     size: tuple[Size, Size],
-    out: tuple[Size, Size],
     taps: tuple[int, int],
     geometry: ConvGeometry,
-    depthwise: bool,
-) -> _Planes:
-    (height, width), (top, left, bottom, right) = size, geometry.padding
-    phases_h, phases_w = (
-        max(k * d % s for k in range(n)) + 1 for n, d, s in zip(taps, geometry.dilation, geometry.strides, strict=True)
-    )
-    plain = geometry.strides == (1, 1) and not any(geometry.padding)
-    positions = height * width
-    lanes = kernel.columns // kernel.vectors
-    fits = isinstance(positions, int) and (positions >= kernel.columns or positions % lanes == 0)
-    if plain and taps == (1, 1) and fits and not depthwise:
-        return _Planes(height, width, (1, 1), width, positions, positions, positions, True)
-    # Where columns are contiguous, one gap between two rows serves as padding of both, unless more outputs than that
-    # lie in a row.
-    reach = (taps[1] - 1) * geometry.dilation[1]
-    if geometry.strides[1] == 1:
-        pitch = width + (max(left, right) if min(left, right) <= reach else left + right)
-    else:
-        pitch = ceil_div(width + left + right, geometry.strides[1])
-    rows = ceil_div(height + top + bottom, geometry.strides[0])
-    # The last tile may read a whole tile beyond the last position; keep planes on 64-byte lines.
-    phase = ceil_div(rows * pitch + max(left, right) + kernel.columns, 16) * 16
-    return _Planes(height, width, (phases_h, phases_w), pitch, phase, phase * (phases_h * phases_w), _UNLIMITED, False)
+    vectors: int,
+    lanes: int,
+    in_place: bool = True,
+) -> Planes:
+    """Where a kernel of tiles of so many vectors finds its input: as it is where no tap reads beside it."""
+    positions = size[0] * size[1]
+    whole = geometry.strides == (1, 1) and not any(geometry.padding) and taps == (1, 1)
+    fits = isinstance(positions, int) and (positions >= vectors * lanes or positions % lanes == 0)
+    return plain_planes(*size) if in_place and whole and fits else planes_for(size, taps, geometry, vectors * lanes)
 
 
-def _padded(
-    isa: str, x: Tensor, size: tuple[Size, Size], planes: _Planes, geometry: ConvGeometry
-) -> tuple[list[KernelUse], Pointer]:
+def _padded(isa: str, x: Tensor, planes: Planes) -> tuple[list[KernelUse], Pointer]:
     """The step that makes the planes, and where they are."""
-    if planes.in_place:
+    if planes.plain:
         return [], Operand(0)
     kernel = find("pad_planes", isa)
     count = x.shape[0] * x.shape[1]
@@ -153,13 +130,8 @@ def _padded(
     symbol = f"sparsec_k_{kernel.name}"
     unit = source(kernel.template, kernel.name, symbol=symbol)
     scalars = (
-        *size,
-        *geometry.padding[:2],
-        *geometry.strides,
-        *planes.phases,
-        planes.plane,
-        planes.phase,
-        planes.pitch,
-    )
+        planes.height, planes.width, planes.top, planes.left, planes.stride_h, planes.stride_w,
+        planes.phases_h, planes.phases_w, planes.plane, planes.phase, planes.pitch,
+    )  # fmt: skip
     use = KernelUse(kernel.name, symbol, (unit,), (Operand(0), temp), scalars, count, "padded input planes")
     return [use], temp

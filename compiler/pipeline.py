@@ -24,6 +24,7 @@ from .graph import Graph
 from .lower.build_program import build_program
 from .lower.memory import MemoryPlan, plan_memory
 from .lower.program import Dim, Program
+from .passes.choose_convolutions import choose_convolutions
 from .passes.choose_kernels import choose_kernels
 from .passes.fuse_layers import fuse_layers
 from .passes.integer_forms import integer_forms
@@ -118,7 +119,7 @@ def _fuse_layers(c: Compilation) -> None:
 
 
 def _choose(c: Compilation) -> None:
-    c.graph = choose_kernels(c.graph, c.options.target, _dims(c))
+    c.graph = choose_convolutions(choose_kernels(c.graph, c.options.target, _dims(c)), c.options.target)
     check.check_graph(c.graph)
 
 
@@ -158,7 +159,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("integer_forms", "integer products in the form of quantize and dequantize", _integer_forms, _script),
     Stage("attention", "attention with quantized operands, whole", _attention, _script),
     Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _fuse_layers, _script),
-    Stage("choose", "the kernel of each product with constant weights", _choose, _script),
+    Stage("choose", "the kernel of each product and convolution with constant weights", _choose, _script),
     Stage("expand", "activations that no layer took become operators again", _pass(expand_activations), _script),
     Stage("legalize", "everything else to TIR, constants folded", _pass(legalize), _script),
     Stage("fuse_tir", "elementwise neighbours into one TIR function", _pass(fuse_tir), _script),

@@ -13,6 +13,7 @@ import numpy as np
 
 from ...codegen_templates import attention, conv, gather, gemm, norm, pool, spmm
 from ...codegen_templates.layout import ROWS
+from ...codegen_templates.planes import ConvGeometry
 from ...codegen_templates.tile_epilogue import Quantization
 from ...codegen_templates.use import Code, KernelUse, Operand, Packed, Temp, Tensor
 from ...errors import InternalError
@@ -107,8 +108,10 @@ def _matmul(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list
 
 @_family("conv2d")
 def _conv2d(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
-    geometry = conv.ConvGeometry(**layer.attrs)
-    return conv.plan_conv(isa, operands[0], _constant(layer, operands[1]), out, geometry, layer.epilogue)
+    attrs = dict(layer.attrs)
+    how = {key: attrs.pop(key) for key in ("code", "reason") if key in attrs}
+    geometry = ConvGeometry(**attrs)
+    return conv.plan_conv(isa, operands[0], _constant(layer, operands[1]), out, geometry, layer.epilogue, **how)
 
 
 @_family("pool2d")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import ACTIVATIONS, apply_epilogue, conv2d, pool2d
 
-from sparsec.codegen_templates import conv, gather, gemm, norm, pool
+from sparsec.codegen_templates import conv, gather, gemm, norm, planes, pool
 from sparsec.codegen_templates.catalogue import CATALOGUE
 from sparsec.codegen_templates.epilogue import STATEMENTS, EpilogueOp
 from sparsec.codegen_templates.use import Tensor
@@ -89,7 +89,7 @@ def check_conv(target, n, c, o, h, w, taps, strides, dilation, padding, groups, 
     extra = [
         normal(rng, o) if op.kind in ("bias", "prelu") else normal(rng, *want.shape) for op in ops if op.takes_operand
     ]
-    geometry = conv.ConvGeometry(strides, dilation, padding, groups)
+    geometry = planes.ConvGeometry(strides, dilation, padding, groups)
     uses = conv.plan_conv(target.isa, f32(n, c, h, w), weights, f32(*want.shape), geometry, ops)
     got, _ = run_uses(target, uses, [x, weights, *extra], want.shape, cuts=cuts)
     close(got, apply_epilogue(want, ops, extra, 1), 5e-6)

@@ -15,21 +15,21 @@ int32_t sparsec_k_pool2d_max(void *, void *, int64_t, int64_t, int64_t, int64_t,
 
 /* Steps */
 static int32_t run_0(const sparsec_frame *f, int64_t begin, int64_t end) {
-    return sparsec_k_pad_planes(f->inputs[0], (void *)(f->arena + UINT64_C(0)), INT64_C(8), INT64_C(8), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(128), INT64_C(128), INT64_C(9), begin, end);
+    return sparsec_k_pad_planes(f->inputs[0], (void *)(f->arena + UINT64_C(0)), INT64_C(8), INT64_C(8), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(144), INT64_C(144), INT64_C(9), begin, end);
 }
 static int64_t extent_0(const int64_t *dims) {
     (void)dims;
     return INT64_C(2);
 }
 static int32_t run_1(const sparsec_frame *f, int64_t begin, int64_t end) {
-    return sparsec_k_conv2d_f32_r4n24_avx2_bias_relu((void *)(f->arena + UINT64_C(0)), (void *)(f->weights + UINT64_C(0)), (void *)(f->weights + UINT64_C(320)), (void *)(f->arena + UINT64_C(1024)), INT64_C(1), INT64_C(2), INT64_C(4), INT64_C(128), INT64_C(128), INT64_C(9), INT64_C(8), INT64_C(8), INT64_C(3), INT64_C(3), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(32760), INT64_C(4611686018427387904), begin, end);
+    return sparsec_k_conv2d_f32_r4n24_avx2_bias_relu((void *)(f->arena + UINT64_C(0)), (void *)(f->weights + UINT64_C(0)), (void *)(f->weights + UINT64_C(320)), (void *)(f->arena + UINT64_C(1152)), INT64_C(1), INT64_C(2), INT64_C(4), INT64_C(144), INT64_C(144), INT64_C(9), INT64_C(8), INT64_C(8), INT64_C(3), INT64_C(3), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(32760), INT64_C(4611686018427387904), begin, end);
 }
 static int64_t extent_1(const int64_t *dims) {
     (void)dims;
     return INT64_C(1);
 }
 static int32_t run_2(const sparsec_frame *f, int64_t begin, int64_t end) {
-    return sparsec_k_pool2d_max((void *)(f->arena + UINT64_C(1024)), (void *)(f->arena + UINT64_C(0)), INT64_C(8), INT64_C(8), INT64_C(4), INT64_C(4), INT64_C(2), INT64_C(2), INT64_C(2), INT64_C(2), INT64_C(1), INT64_C(1), INT64_C(0), INT64_C(0), INT64_C(0), INT64_C(0), INT64_C(0), begin, end);
+    return sparsec_k_pool2d_max((void *)(f->arena + UINT64_C(1152)), (void *)(f->arena + UINT64_C(0)), INT64_C(8), INT64_C(8), INT64_C(4), INT64_C(4), INT64_C(2), INT64_C(2), INT64_C(2), INT64_C(2), INT64_C(1), INT64_C(1), INT64_C(0), INT64_C(0), INT64_C(0), INT64_C(0), INT64_C(0), begin, end);
 }
 static int64_t extent_2(const int64_t *dims) {
     (void)dims;
@@ -58,8 +58,8 @@ static int64_t extent_5(const int64_t *dims) {
 }
 
 static const sparsec_step STEPS[] = {
-    {run_0, extent_0, 1, 192, "relu"},
-    {run_1, extent_1, 1, 448, "relu"},
+    {run_0, extent_0, 1, 208, "relu"},
+    {run_1, extent_1, 1, 464, "relu"},
     {run_2, extent_2, 1, 160, "pool"},
     {run_3, extent_3, 1, 64, "sparsec_k_000_reshape_transpose"},
     {run_4, extent_4, 1, 40, "largest"},
@@ -70,7 +70,7 @@ static const sparsec_step STEPS[] = {
 /* Inputs and outputs */
 static const sparsec_axis INPUT_0_AXES[] = { {-1, 1}, {-1, 2}, {-1, 8}, {-1, 8} };
 static const sparsec_tensor_info INPUTS[] = {
-    {"x", {2, 32, 1}, 4, INPUT_0_AXES, 0, UINT64_C(1024)},
+    {"x", {2, 32, 1}, 4, INPUT_0_AXES, 0, UINT64_C(1152)},
     {"", {0, 0, 0}, 0, 0, 0, 0},
 };
 static void output_0_shape(const int64_t *dims, int64_t *extents) {
@@ -101,7 +101,7 @@ const sparsec_program sparsec_the_program = {
     .outputs = OUTPUTS,
     .dims = DIMS,
     .steps = STEPS,
-    .arena_bytes = UINT64_C(2048),
+    .arena_bytes = UINT64_C(2176),
     .weights = sparsec_weights_blob,
     .weights_bytes = UINT64_C(336),
 };

@@ -1,0 +1,89 @@
+"""Convolutions whose weights are compiled into code (see pattern.py): the zeros of a sparse one cost nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .catalogue import find, source
+from .epilogue import EpilogueOp, epilogue_text
+from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
+from .planes import ConvGeometry, Planes, plain_planes, tap_offsets
+from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, ceil_div, product
+
+_RUN_BYTES = 512 << 10
+"""Of input planes that should stay in the L2 cache while the blocks of output channels pass by."""
+_TILE = 16
+_UNLIMITED = 1 << 62
+_FULL_TENSOR = ("add", "mul")
+
+
+def plan_pattern(
+    isa: str,
+    source_planes: Pointer,
+    planes: Planes,
+    weights: np.ndarray,
+    out: Tensor,
+    target: Planes,
+    geometry: ConvGeometry,
+    epilogue: tuple[EpilogueOp, ...],
+    layouts: Mapping[int, Planes],
+    *,
+    dense: bool,
+    reason: str,
+) -> KernelUse:
+    """The convolution of planes at `source_planes` by `weights`[O, C / groups, KH, KW], stored in planes `target`.
+
+    `out`[N, O, …]; `layouts`: of epilogue operands that are not plain. `dense`: by a loop over channels that takes
+    every weight, one group only.
+    """
+    O, KH, KW = weights.shape[0], *weights.shape[2:]  # noqa: E741
+    units = matrix_of(weights, geometry.groups)
+    taps = 4 * tap_offsets(planes, (KH, KW), geometry)
+    channels = units.shape[1] // len(taps)
+    if dense:
+        blocks = dense_blocks(O, len(taps))
+        values, starts = dense_stream(units, blocks)
+        code = PatternCode("f32", taps, blocks, channels, 4 * planes.plane)
+    else:
+        blocks = row_blocks(units != 0)
+        values, starts = stream(units, blocks)
+        code = PatternCode("f32", (4 * planes.plane * np.arange(channels)[:, None] + taps).reshape(-1), blocks)
+    row = find("conv2d_dense" if dense else "conv2d_sparse", isa)
+    text = epilogue_text(epilogue)
+    taking = [op for op in epilogue if op.takes_operand]
+    whole = {
+        name: 2 + i for i, (name, op) in enumerate(zip(text.parameters, taking, strict=True)) if op.kind in _FULL_TENSOR
+    }
+    rows = rows_per_block(O)
+    name = f"conv_pattern_avx512_r{rows}_{text.suffix}".rstrip("_")
+    symbol = f"sparsec_k_{name}"
+    unit = source(row.template, name, symbol=symbol, rows=rows, epilogue=text, whole=list(whole))
+    plain = plain_planes(target.height, target.width)
+    pointers = (
+        source_planes, Packed(values), Packed(starts), Code(code), Packed(target.constant()),
+        *(Packed(layouts.get(index, plain).constant()) for index in whole.values()),
+        *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
+    )  # fmt: skip
+    run = max(1, _RUN_BYTES // (4 * _TILE * channels * planes.phases_h * planes.phases_w)) * _TILE
+    positions = (target.height - 1) * planes.pitch + target.width
+    readable = positions if planes.plain else _UNLIMITED
+    scalars = (O, channels * planes.plane, O * target.plane, planes.pitch, run, readable)
+    images: Size = out.shape[0]
+    extent = images * ceil_div(positions, run) * len(blocks)
+    per_position = weights.size if dense else int(np.count_nonzero(weights))
+    macs = product((images, target.height, target.width)) * per_position
+    return KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, reason, macs)
+
+
+def matrix_of(weights: np.ndarray, groups: int) -> np.ndarray:
+    """[O, C / groups, KH, KW] -> the bits of the weights, [O, C * KH * KW]; what lies in other groups is zero."""
+    O = len(weights)  # noqa: E741
+    flat = (weights.astype(np.float32, copy=False) + np.float32(0)).reshape(O, -1)  # no negative zeros
+    if groups == 1:
+        return np.ascontiguousarray(flat).view(np.int32)
+    whole = np.zeros((groups, O // groups, groups, flat.shape[1]), np.float32)
+    index = np.arange(groups)
+    whole[index, :, index] = flat.reshape(groups, O // groups, -1)
+    return whole.reshape(O, -1).view(np.int32)

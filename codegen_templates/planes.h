@@ -1,0 +1,37 @@
+/* Where the values of an image tensor lie (planes.py): the same fields in the same order.
+ *
+ * An element is four bytes: a float, or a byte of each of four channels.
+ */
+#ifndef SPARSEC_PLANES_H
+#define SPARSEC_PLANES_H
+
+#include <stdint.h>
+
+typedef struct {
+    int64_t height, width, top, left, stride_h, stride_w, phases_h, phases_w, pitch, phase, plane;
+} sparsec_planes;
+
+static inline void sparsec_fill(uint32_t *from, uint32_t *to, uint32_t value) {
+    for (; from < to; ++from) *from = value;
+}
+
+/* Everything of one plane that holds no value of the image. */
+static inline void sparsec_fill_pads(const sparsec_planes *p, uint32_t *plane, uint32_t value) {
+    if (p->plane == p->height * p->width) return;
+    for (int64_t i = 0; i < p->phases_h; ++i)
+        for (int64_t j = 0; j < p->phases_w; ++j) {
+            uint32_t *at = plane + (i * p->phases_w + j) * p->phase, *const end = at + p->phase;
+            /* rows y0 .. and columns x0 .. of this phase are those of the image */
+            const int64_t y0 = (p->top - i + p->stride_h - 1) / p->stride_h, x0 = (p->left - j + p->stride_w - 1) / p->stride_w;
+            const int64_t rows = (p->height + p->top - i + p->stride_h - 1) / p->stride_h - y0;
+            const int64_t columns = (p->width + p->left - j + p->stride_w - 1) / p->stride_w - x0;
+            for (int64_t r = 0; r < rows && columns > 0; ++r) {
+                uint32_t *row = plane + (i * p->phases_w + j) * p->phase + (y0 + r) * p->pitch + x0;
+                sparsec_fill(at, row, value);
+                at = row + columns;
+            }
+            sparsec_fill(at, end, value);
+        }
+}
+
+#endif

@@ -1,0 +1,125 @@
+"""Padded planes: where the values of an image tensor [N, C, H, W] lie, so that a tap of a convolution is an offset.
+
+A plane holds the rows of a channel (int8: of four channels, whose bytes lie together) with a pitch, and the padding
+that its readers need. Columns of padding are shared: the gap between two rows is the right padding of one and the left
+of the next. For a reader with strides there is one plane per phase: phase (i, j) holds the padded rows i, i + stride, …
+and columns likewise. Output position (h, w) of a convolution is then h * pitch + w, and tap (kh, kw) a constant further
+on. Counts are in elements: floats, or four bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+
+from .use import Size, ceil_div
+
+LINE = 16
+"""Elements in a cache line."""
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """Strides, dilation and padding (top, left, bottom, right) of a 2-D convolution (ONNX Conv-22)."""
+
+    strides: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    groups: int
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Value (h, w) lies in phase ((h + top) % stride_h, (w + left) % stride_w) of its plane; see planes.h."""
+
+    height: Size
+    width: Size
+    top: int
+    left: int
+    stride_h: int
+    stride_w: int
+    phases_h: int
+    phases_w: int
+    """Phases that are stored; what belongs to others is not."""
+    pitch: Size
+    phase: Size
+    """From one phase to the next, its rows and what a reader's last vector reads beyond them."""
+    plane: Size
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is NCHW as ONNX has it."""
+        return self == plain_planes(self.height, self.width)
+
+    @property
+    def phased(self) -> bool:
+        """Whether it serves strides."""
+        return (self.stride_h, self.stride_w) != (1, 1)
+
+    def constant(self) -> np.ndarray:
+        """The struct of planes.h; all sizes must be known."""
+        return np.asarray(astuple(self), np.int64)
+
+
+FIELDS = tuple(field.name for field in fields(Planes))
+
+
+def plain_planes(height: Size, width: Size) -> Planes:
+    """NCHW."""
+    return Planes(height, width, 0, 0, 1, 1, 1, 1, width, height * width, height * width)
+
+
+def padded_planes(
+    height: Size,
+    width: Size,
+    padding: tuple[int, int, int, int],
+    strides: tuple[int, int] = (1, 1),
+    phases: tuple[int, int] = (1, 1),
+    reach: int = 0,
+    slack: int = LINE,
+) -> Planes:
+    """At least `padding` (top, left, bottom, right) around; `slack` elements may be read after the last row.
+
+    `reach`: the columns that a reader's taps span, less one. Where the lesser side is padded by no more, the gap is
+    shared.
+    """
+    top, left, bottom, right = padding
+    if strides[1] == 1:
+        pitch = width + (max(left, right) if min(left, right) <= reach else left + right)
+    else:
+        pitch = ceil_div(width + left + right, strides[1])
+    rows = ceil_div(height + top + bottom, strides[0])
+    phase = ceil_div(rows * pitch + max(left, right) + slack, LINE) * LINE
+    if isinstance(phase, int):
+        phase += LINE * (phase // LINE % 2 == 0)  # an odd number of lines: planes do not meet in one set of the cache
+    return Planes(height, width, top, left, *strides, *phases, pitch, phase, phase * (phases[0] * phases[1]))
+
+
+def phases_of(taps: tuple[int, int], geometry: ConvGeometry, top: int, left: int) -> tuple[int, int]:
+    """How many phases a convolution reads of planes padded by `top`, `left`."""
+    shifts = (top - geometry.padding[0], left - geometry.padding[1])
+    return tuple(
+        max((k * d + shift) % s for k in range(n)) + 1
+        for n, d, s, shift in zip(taps, geometry.dilation, geometry.strides, shifts, strict=True)
+    )  # type: ignore[return-value]
+
+
+def planes_for(size: tuple[Size, Size], taps: tuple[int, int], geometry: ConvGeometry, slack: int = LINE) -> Planes:
+    """The planes that one convolution needs."""
+    top, left = geometry.padding[:2]
+    phases = phases_of(taps, geometry, top, left)
+    reach = (taps[1] - 1) * geometry.dilation[1]
+    return padded_planes(*size, geometry.padding, geometry.strides, phases, reach, slack)
+
+
+def tap_offsets(planes: Planes, taps: tuple[int, int], geometry: ConvGeometry) -> np.ndarray:
+    """int64 [KH * KW]: elements from output position 0 to what each tap reads for it, inside the plane."""
+    offsets = []
+    for kh in range(taps[0]):
+        for kw in range(taps[1]):
+            y = kh * geometry.dilation[0] + planes.top - geometry.padding[0]
+            x = kw * geometry.dilation[1] + planes.left - geometry.padding[1]
+            which = y % planes.stride_h * planes.phases_w + x % planes.stride_w
+            offsets.append(which * planes.phase + y // planes.stride_h * planes.pitch + x // planes.stride_w)
+    return np.asarray(offsets, np.int64)

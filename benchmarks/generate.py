@@ -21,10 +21,11 @@ def main() -> None:
     parser.add_argument("--form", choices=FORMS, default="qdq", help="of quantized ones")
     parser.add_argument("--batch", type=size, default=1, help="a number or a name")
     parser.add_argument("--seq", type=size, help="tokens of a BERT: a number or a name")
+    parser.add_argument("--per-channel", action="store_true", help="scales of the weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", help="default: NETWORK_VARIANT[_FORM].onnx")
     options = parser.parse_args()
-    changes = {"batch": options.batch, "seed": options.seed}
+    changes = {"batch": options.batch, "seed": options.seed, "per_channel": options.per_channel}
     if options.seq is not None:
         changes["seq"] = options.seq
     suffix = f"_{options.form}" if options.variant.startswith("int8") else ""

@@ -1,7 +1,7 @@
 """Writes networks as ONNX graphs: float, or quantized in one of three forms that hold the same integers.
 
-`qdq`: the inputs of linear layers, convolutions and products of activations are quantized (u8 per tensor, weights s8
-per channel), their outputs are not. `full_qdq`: their outputs too, and so what enters GELU or SiLU; onnxruntime
+`qdq`: the inputs of linear layers, convolutions and products of activations are quantized (u8 per tensor, weights s8),
+their outputs are not. `full_qdq`: their outputs too, and so what enters GELU or SiLU; onnxruntime
 computes in integers only then. `integer`: what SparseML exports; ConvInteger or MatMulInteger, int32 bias, Cast, Mul.
 Ranges are those of one run of the float network.
 """
@@ -23,13 +23,17 @@ FORMS = ("qdq", "full_qdq", "integer")
 
 @dataclass(frozen=True)
 class Config:
-    """What every network has. `batch` may be the name of a dynamic dimension; `pattern` is one of `pruned`."""
+    """What every network has. `batch` may be the name of a dynamic dimension; `pattern` is one of `pruned`.
+
+    Weights have one scale, as SparseML exports them (DeepSparse takes longer otherwise), or `per_channel` ones.
+    """
 
     batch: int | str = 1
     sparsity: float = 0.0
     pattern: str = "dense"
     quantized: bool = False
     form: str = "qdq"
+    per_channel: bool = False
     seed: int = 0
 
 
@@ -129,7 +133,7 @@ class Writer:
 
     def integer_linear(self, x: str, name: str, w: np.ndarray, bias: np.ndarray) -> str:
         q, _, zero = self.integers(x)
-        integers, scale = quantized_weights(w, 1)
+        integers, scale = self.quantized_weights(w, 1)
         operands = [q, self.constant(f"{name}.weight_q", integers), zero, self.constant("zero_weight", np.int8(0))]
         factor = self.scale(x) * scale
         steps = self.constant(f"{name}.bias_q", np.rint(bias / factor).astype(np.int32))
@@ -162,34 +166,41 @@ class Writer:
         if self.ranges is None:
             parts = [self.constant(f"{name}.weight", w), self.constant(f"{name}.bias", bias)]
             return self.op("Conv", [self.quantize(x), *parts], f"{name}.out", **attributes)
-        integers, scale = quantized_weights(w, 0)
+        integers, scale = self.quantized_weights(w, 0)
         q, _, zero = self.integers(x)
         factor = self.scale(x) * scale
         steps = np.rint(bias / factor).astype(np.int32)
         if self.integer:
             operands = [q, self.constant(f"{name}.weight_q", integers), zero, self.constant("zero_weight", np.int8(0))]
             total = self.op("ConvInteger", operands, f"{name}.product", **attributes)
-            shaped = (1, out, 1, 1)
-            return self.rescaled(
-                total, name, factor.reshape(shaped), self.constant(f"{name}.bias_q", steps.reshape(shaped))
-            )
+            spread = self.constant(f"{name}.bias_q", steps.reshape(1, out, 1, 1))
+            return self.rescaled(total, name, factor.reshape(1, out, 1, 1) if c.per_channel else factor, spread)
         parts = [
             self.constant(f"{name}.bias_q", steps),
             self.constant(f"{name}.bias_scale", factor),
-            self.constant(f"{name}.bias_zero", np.zeros(out, np.int32)),
+            self.constant(f"{name}.bias_zero", np.zeros(factor.shape, np.int32)),
         ]
-        offset = self.op("DequantizeLinear", parts, f"{name}.bias_dq", axis=0)
+        offset = self.op("DequantizeLinear", parts, f"{name}.bias_dq", **({"axis": 0} if c.per_channel else {}))
         return self.op("Conv", [self.quantize(x), self.weights(name, w, 0), offset], f"{name}.out", **attributes)
 
     def weights(self, name: str, w: np.ndarray, axis: int) -> str:
         """The weights as s8 and a DequantizeLinear."""
-        integers, scale = quantized_weights(w, axis)
+        integers, scale = self.quantized_weights(w, axis)
         parts = [
             self.constant(f"{name}.weight_q", integers),
             self.constant(f"{name}.weight_scale", scale),
-            self.constant(f"{name}.weight_zero", np.zeros(len(scale), np.int8)),
+            self.constant(f"{name}.weight_zero", np.zeros(scale.shape, np.int8)),
         ]
-        return self.op("DequantizeLinear", parts, f"{name}.weight_dq", axis=axis)
+        attributes = {"axis": axis} if self.config.per_channel else {}
+        return self.op("DequantizeLinear", parts, f"{name}.weight_dq", **attributes)
+
+    def quantized_weights(self, w: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray | np.float32]:
+        """(s8 weights, their scale or one for each index of `axis`), symmetric; a scale is 1 where all are zero."""
+        others = tuple(i for i in range(w.ndim) if i != axis or not self.config.per_channel)
+        largest = np.abs(w).max(others, keepdims=True)
+        scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
+        integers = np.clip(np.rint(w / scale), -127, 127).astype(np.int8)
+        return integers, scale.reshape(-1) if self.config.per_channel else scale.reshape(())[()]
 
     def rescaled(self, product: str, name: str, factor: np.ndarray | np.float32, bias: str | None = None) -> str:
         """(product + bias) * factor as float, `name`.out."""
@@ -214,13 +225,6 @@ class Writer:
         title = type(self).__name__.lower()
         graph = helper.make_graph(self.nodes, title, self.inputs, infos, list(self.constants.values()))
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-
-
-def quantized_weights(w: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """(s8 weights, a scale for each index of `axis`), symmetric; the scale is 1 where all weights are zero."""
-    largest = np.abs(w).max(tuple(i for i in range(w.ndim) if i != axis), keepdims=True)
-    scale = np.where(largest > 0, largest / np.float32(127), np.float32(1)).astype(np.float32)
-    return np.clip(np.rint(w / scale), -127, 127).astype(np.int8), scale.reshape(-1)
 
 
 def generate(writer: Callable[[AnyConfig, dict[str, tuple[float, float]] | None], Writer], config: AnyConfig):

@@ -50,12 +50,13 @@ def error(got, want):
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.startswith("int8")])
-def test_forms_agree(name, variant):
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_forms_agree(name, variant, per_channel):
     """The plain and the integer form differ by roundings of floats and of the bias alone; few values move by a step."""
     want = run(make(name, **{**VARIANTS[variant], "quantized": False}), feeds(name))
     results = {}
     for form in FORMS:
-        model = make(name, **VARIANTS[variant], form=form)
+        model = make(name, **VARIANTS[variant], form=form, per_channel=per_channel)
         onnx.checker.check_model(model, full_check=True)
         results[form] = run(model, feeds(name))
         assert error(results[form], want) < 0.2, form
@@ -96,8 +97,8 @@ def test_equal_seeds_give_equal_models(name):
 def test_activations_keep_their_scale(variant):
     """Neither dying nor exploding from layer to layer: the ranges of a full network's tensors stay moderate."""
     model = network("mobilenetv2", variant)
-    scales = [onnx.numpy_helper.to_array(c) for c in model.graph.initializer if c.name.endswith("_scale")]
-    steps = [float(s) for s in scales if s.ndim == 0]
+    constants = {c.name: onnx.numpy_helper.to_array(c) for c in model.graph.initializer}
+    steps = [float(constants[node.input[1]]) for node in model.graph.node if node.op_type == "QuantizeLinear"]
     assert min(steps) > 0.005 and max(steps) < 0.5
 
 

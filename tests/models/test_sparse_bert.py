@@ -22,6 +22,7 @@ VARIANTS = {
     "float_unstructured": {"sparsity": 0.9, "pattern": "unstructured"},
     "float_2:4": {"pattern": "2:4"},
     "int8_dense": {"quantized": True},
+    "int8_per_channel": {"quantized": True, "per_channel": True},
     "int8_1x4": {"sparsity": 0.8, "pattern": "1x4", "quantized": True},
     "int8_unstructured": {"sparsity": 0.9, "pattern": "unstructured", "quantized": True},
     "integer_1x4": {"sparsity": 0.8, "pattern": "1x4", "quantized": True, "form": "integer"},

@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .compiler import build as build
+    from .compiler.frontend.custom import custom_op as custom_op
     from .runtime_stub.loader import Model as Model
     from .runtime_stub.loader import load as load
 
 __version__ = "0.1.0"
 
-_WHERE = {"build": ".compiler", "load": ".runtime_stub.loader", "Model": ".runtime_stub.loader"}
+_WHERE = {
+    "build": ".compiler",
+    "custom_op": ".compiler.frontend.custom",
+    "load": ".runtime_stub.loader",
+    "Model": ".runtime_stub.loader",
+}
 
-__all__ = ["Model", "SparsecError", "build", "load"]
+__all__ = ["Model", "SparsecError", "build", "custom_op", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -170,9 +170,12 @@ def cli() -> None:
 @click.option("--jobs", type=click.IntRange(min=1), help="Parallel compiler processes; default: one per CPU.")
 @click.option("--report", type=_FILE, metavar="FILE.json", help="Writes what was built, as JSON.")
 @click.option("--dump-ir", type=_FILE, metavar="DIR", help="Writes the IR after every stage.")
+@click.option("--custom-ops", "custom_ops", type=_FILE, multiple=True, metavar="FILE.py",
+              help="Python file with operators of the model's own.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Prints nothing unless the build fails.")
 def build(
     model: Path,
+    custom_ops: tuple[Path, ...],
     dims: tuple[tuple[str, Bound], ...],
     shapes: tuple[tuple[str, Any], ...],
     report: Path | None,
@@ -182,6 +185,11 @@ def build(
     """Compiles a model."""
     from .compiler.tools.console import build_on_console
 
+    if custom_ops:
+        from .compiler.frontend.custom import load_custom_ops
+
+        for path in custom_ops:
+            load_custom_ops(path)
     build_on_console(model, report=report, quiet=quiet, dims=dict(dims), shapes=dict(shapes), **options)
 
 

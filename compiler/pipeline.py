@@ -85,7 +85,7 @@ def _prepare(c: Compilation) -> None:
 
 def _import(c: Compilation) -> None:
     imported = import_model(c.prepared)
-    c.graph = Graph(imported.module, imported.tensors)
+    c.graph = Graph(imported.module, imported.tensors, imported.layers)
     check.check_graph(c.graph)
 
 

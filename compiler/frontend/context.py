@@ -8,12 +8,14 @@ import numpy as np
 import tvm
 from tvm import ir, relax, te, tirx
 
+from ..graph import LAYER_PREFIX
 from .diagnostics import CannotConvert
 from .onnx_schema import default_attrs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..graph import Layer
     from .graph import Graph, Node, Shape, Size
     from .symbolic import Algebra
 
@@ -29,6 +31,8 @@ class Context:
         self.builder = builder
         self.exprs: dict[str, Any] = {}
         """ONNX tensor name -> Relax expression."""
+        self.layers: dict[str, Layer] = {}
+        """Kernel calls that converters asked for; see `Graph.layers`."""
         self.abstract_above: int | None = None
         """While only types are wanted: larger constants are replaced by variables of their type."""
 
@@ -100,6 +104,13 @@ class Context:
     def emit(self, expr: Any) -> Any:
         """Bind an intermediate expression to a variable."""
         return self.builder.emit(expr)
+
+    def layer(self, layer: Layer, operands: Sequence[Any], types: Sequence[Any]) -> Any:
+        """A call of a kernel of the given output types."""
+        name = f"{LAYER_PREFIX}{len(self.layers)}"
+        self.layers[name] = layer
+        out = types[0] if len(types) == 1 else list(types)
+        return relax.op.call_dps_packed(name, relax.Tuple(list(operands)), out_ty=out)
 
     def reshape(self, expr: Any, shape: Sequence[Size]) -> Any:
         """A reshape with int64 sizes."""

@@ -57,6 +57,8 @@ class Diagnostics:
     def add(self, node: Node, opset: int, inputs: list[str], reason: str = "") -> None:
         """Record that `node` of a model in `opset` cannot be compiled; `inputs` are its input types as text."""
         hint = reason or HINTS.get(node.op_type, "no converter for this operator")
+        if not reason and node.domain:
+            hint += "; define it yourself with --custom-ops (docs/custom-operators.md)"
         if all(p.node != label(node) for p in self.problems):
             shapes = ", ".join(inputs) or "none"
             self.problems.append(

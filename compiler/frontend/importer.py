@@ -14,7 +14,7 @@ from .graph import Graph, Node, PreparedModel, TensorType
 from .names import NameSupply, identifier
 
 if TYPE_CHECKING:
-    pass
+    from ..graph import Layer
 
 
 @dataclass
@@ -28,6 +28,8 @@ class ImportedModel:
     """Relax variable name -> name of the ONNX node that makes it ('' where the node has none)."""
     inputs: list[str] = field(default_factory=list)
     """ONNX names of `main`'s parameters, in order."""
+    layers: dict[str, Layer] = field(default_factory=dict)
+    """Kernels that converters call by themselves; see `compiler.graph.Graph`."""
     outputs: list[str] = field(default_factory=list)
     """ONNX names of the fields of `main`'s result, in order."""
 
@@ -71,6 +73,7 @@ def import_model(prepared: PreparedModel) -> ImportedModel:
             output = builder.emit_output(relax.Tuple(results))
         builder.emit_func_output(output)
     prepared.diagnostics.check()
+    result.layers = context.layers
     result.module = builder.get()
     result.module["main"] = result.module["main"].with_attr("num_input", len(parameters))
     return result

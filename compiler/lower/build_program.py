@@ -133,10 +133,12 @@ class _Builder:
         if name in sort_scan.BUILDERS:
             return self._call_tir(var, value.args)
         if name.startswith(LAYER_PREFIX):
-            out = self._buffer(self.graph.layers[name].tensor, var.ty)
+            layer = self.graph.layers[name]
+            is_tuple = isinstance(var.ty, relax.TupleType)
+            outs = [self._buffer(layer.tensor, ty) for ty in (var.ty.fields if is_tuple else [var.ty])]
             operands = [self._value(f) for f in value.args[1].fields]
-            self.steps += lower_layer(self.graph.layers[name], operands, out, self.target, self)
-            return out
+            self.steps += lower_layer(layer, operands, outs, self.target, self)
+            return outs if is_tuple else outs[0]
         raise UnsupportedError(f"{self.graph.tensors.get(var.name, var.name)}: no kernel for {name}")
 
     def _reshape(self, var: relax.Var, base: Buffer | Constant) -> Buffer | Constant:

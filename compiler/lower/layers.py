@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...codegen_templates import attention, conv, gather, gemm, norm, pool, spmm
+from ...codegen_templates import attention, conv, custom, gather, gemm, norm, pool, spmm
 from ...codegen_templates.layout import ROWS
 from ...codegen_templates.planes import ConvGeometry
 from ...codegen_templates.tile_epilogue import Quantization
@@ -48,10 +48,11 @@ def _family(name: str) -> Callable[[Planner], Planner]:
 
 
 def lower_layer(
-    layer: Layer, operands: list[Buffer | Constant], out: Buffer, target: Target, placer: Placer
+    layer: Layer, operands: list[Buffer | Constant], outs: list[Buffer], target: Target, placer: Placer
 ) -> list[Step]:
-    """The steps that compute a layer into `out`."""
+    """The steps that compute a layer into `outs`; only custom layers have more than one."""
     tensors = [_tensor(o) for o in operands]
+    out = outs[0]
     uses = _PLANNERS[layer.family](target.isa, layer, tensors, _tensor(out))
     temps: dict[str, Buffer] = {}
     packed: dict[int, Constant] = {}
@@ -67,7 +68,7 @@ def lower_layer(
             if pointer.key not in temps:
                 temps[pointer.key] = placer.temporary(f"{out.name}.{pointer.key}", pointer.dtype, pointer.shape)
             return temps[pointer.key]
-        return out
+        return outs[pointer.index]
 
     steps = []
     for use in uses:
@@ -162,6 +163,11 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
         attrs["dense"],
         attrs.get("layouts", (ROWS,)),
     )
+
+
+@_family("custom")
+def _custom(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return custom.plan_custom(operands, **layer.attrs)
 
 
 @_family("attention")

@@ -31,9 +31,11 @@ class Kernel:
         return self.vectors * LANES.get(self.isa, 1)
 
 
-def _tiled(family: str, template: str, summary: str, tiles: dict[str, tuple[int, int]]) -> list[Kernel]:
+def _tiled(
+    family: str, template: str, summary: str, tiles: dict[str, tuple[int, int]], dtype: str = "f32"
+) -> list[Kernel]:
     return [
-        Kernel(f"{family}_f32_r{r}n{v * LANES[isa]}_{isa}", family, isa, template, summary, r, v)
+        Kernel(f"{family}_{dtype}_r{r}n{v * LANES[isa]}_{isa}", family, isa, template, summary, r, v)
         for isa, (r, v) in tiles.items()
     ]
 
@@ -57,6 +59,9 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", ("avx512",), "spmm"),
     *_plain("conv2d_sparse", "sparse convolution, the pattern as code; epilogue", ("avx512",), "conv_pattern"),
     *_plain("conv2d_dense", "convolution in the same tiles, by loops over channels", ("avx512",), "conv_pattern"),
+    *_tiled("qgemm", "qgemm", "8-bit C = A·B in 16-bit pairs, exact int32 sums, any zero points", _GEMM_TILES, "s16"),
+    *_plain("widen_pairs", "8-bit rows less their zero point to 16-bit pairs"),
+    *_plain("pack_pairs", "run-time 8-bit B less its zero point into panels of 16-bit pairs"),
     *_plain("attention_u8", "quantized attention of a head, scores in tiles of 16 queries", ("avx512",)),
     *_plain("panels", "rows to panels of 16 columns, in squares of 16x16", ("avx512",)),
     *_plain("pack_panels", "run-time B into panels, transposed where it lies along k"),

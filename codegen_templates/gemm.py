@@ -8,6 +8,7 @@ import numpy as np
 
 from .catalogue import Kernel, find, source
 from .epilogue import EpilogueOp, epilogue_text
+from .strides import broadcast_strides, compact, is_one, padded, padded_strides, view
 from .use import OUT, KernelUse, Operand, Packed, Pointer, Size, Source, Temp, Tensor, ceil_div, product
 
 _BLOCK_BYTES = 192 << 10
@@ -41,22 +42,22 @@ def plan_matmul(
     is the product transposed by `out_axes`.
     """
     kernel = find("gemm", isa)
-    a_shape, a_strides = _view(a.shape, a_axes)
-    b_shape, b_strides = _view(b.shape, b_axes)
+    a_shape, a_strides = view(a.shape, a_axes)
+    b_shape, b_strides = view(b.shape, b_axes)
     M, K, N = a_shape[-2], a_shape[-1], b_shape[-1]
     batch = 3
-    a_batch = _broadcast_strides(a_shape[:-2], a_strides[:-2], batch)
-    b_batch_shape = _padded(b_shape[:-2], batch)
-    b_batch = _padded_strides(b_strides[:-2], batch)
+    a_batch = broadcast_strides(a_shape[:-2], a_strides[:-2], batch)
+    b_batch_shape = padded(b_shape[:-2], batch)
+    b_batch = padded_strides(b_strides[:-2], batch)
     inverse = None if out_axes is None else [list(out_axes).index(i) for i in range(len(out_axes))]
-    out_shape, out_strides = _view(out.shape, inverse)
-    n = _padded(out_shape[:-2], batch)
-    c_batch = _padded_strides(out_strides[:-2], batch)
+    out_shape, out_strides = view(out.shape, inverse)
+    n = padded(out_shape[:-2], batch)
+    c_batch = padded_strides(out_strides[:-2], batch)
     panel = kernel.columns
     panels = ceil_div(N, panel)
     packed = Temp("panels", "float32", (product(b_batch_shape), panels, K, panel))
-    p_strides = _compact((*b_batch_shape, panels * K * panel))[:-1]
-    p_strides = tuple(0 if _is_one(s) else stride for s, stride in zip(b_batch_shape, p_strides, strict=True))
+    p_strides = compact((*b_batch_shape, panels * K * panel))[:-1]
+    p_strides = tuple(0 if is_one(s) else stride for s, stride in zip(b_batch_shape, p_strides, strict=True))
     pack = find("pack_panels", isa)
     symbol = f"sparsec_k_{pack.name}_n{panel}"
     pack_use = KernelUse(
@@ -80,9 +81,9 @@ def pack_panels(weights: np.ndarray, columns: int) -> np.ndarray:
     """[K, N] -> [⌈N / columns⌉, K, columns], padded with zeros."""
     K, N = weights.shape
     panels = -(-N // columns)
-    padded = np.zeros((K, panels * columns), np.float32)
-    padded[:, :N] = weights
-    return np.ascontiguousarray(padded.reshape(K, panels, columns).transpose(1, 0, 2))
+    whole = np.zeros((K, panels * columns), np.float32)
+    whole[:, :N] = weights
+    return np.ascontiguousarray(whole.reshape(K, panels, columns).transpose(1, 0, 2))
 
 
 def tile_source(kernel: Kernel) -> tuple[str, Source]:
@@ -122,40 +123,3 @@ def _gemm(
     extent = product(n) * ceil_div(M, block) * ceil_div(N, kernel.columns)
     macs = product(n) * M * N * K
     return KernelUse(kernel.name, symbol, (tile, unit), (a, b, *extra, OUT), scalars, extent, reason, macs)
-
-
-# --- strides ----------------------------------------------------------------------------------------------------------
-
-
-def _compact(shape: tuple[Size, ...]) -> tuple[Size, ...]:
-    strides: list[Size] = []
-    step: Size = 1
-    for extent in reversed(shape):
-        strides.append(step)
-        step = step * extent
-    return tuple(reversed(strides))
-
-
-def _view(shape: tuple[Size, ...], axes: Sequence[int] | None) -> tuple[tuple[Size, ...], tuple[Size, ...]]:
-    """(shape, strides) of a compact tensor seen through a transpose."""
-    strides = _compact(shape)
-    if axes is None:
-        return tuple(shape), strides
-    return tuple(shape[i] for i in axes), tuple(strides[i] for i in axes)
-
-
-def _is_one(size: Size) -> bool:
-    return isinstance(size, int) and size == 1
-
-
-def _padded(shape: tuple[Size, ...], rank: int) -> tuple[Size, ...]:
-    return (1,) * (rank - len(shape)) + tuple(shape)
-
-
-def _padded_strides(strides: tuple[Size, ...], rank: int) -> tuple[Size, ...]:
-    return (0,) * (rank - len(strides)) + tuple(strides)
-
-
-def _broadcast_strides(shape: tuple[Size, ...], strides: tuple[Size, ...], rank: int) -> tuple[Size, ...]:
-    moved = tuple(0 if _is_one(s) else stride for s, stride in zip(shape, strides, strict=True))
-    return _padded_strides(moved, rank)

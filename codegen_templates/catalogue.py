@@ -61,6 +61,7 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("conv2d_dense", "convolution in the same tiles, by loops over channels", ("avx512",), "conv_pattern"),
     *_tiled("qgemm", "qgemm", "8-bit C = A·B in 16-bit pairs, exact int32 sums, any zero points", _GEMM_TILES, "s16"),
     *_plain("widen_pairs", "8-bit rows less their zero point to 16-bit pairs"),
+    *_plain("run_quantization", "start of the sums and scales, where activations are quantized by scales of the run"),
     *_plain("pack_pairs", "run-time 8-bit B less its zero point into panels of 16-bit pairs"),
     *_plain("attention_u8", "quantized attention of a head, scores in tiles of 16 queries", ("avx512",)),
     *_plain("panels", "rows to panels of 16 columns, in squares of 16x16", ("avx512",)),

@@ -37,10 +37,11 @@ def plan_spmm(
     reason: str,
     dense: bool = False,
     layouts: tuple[Layout, ...] = (ROWS,),
+    first_extra: int = 2,
 ) -> list[KernelUse]:
     """`weights`[M, K] (float32, or int8 with K a multiple of 4) times panels -> [columns, M], in each of `layouts`.
 
-    Epilogue operands are the layer's operands from index 2. `dense` takes every weight, by a loop instead of
+    Epilogue operands are the layer's operands from `first_extra` on. `dense` takes every weight, by a loop instead of
     straight-line code. What layouts there may be, and what they ask of the operands, tile_epilogue.py says.
     """
     kind = "f32" if quantization is None else "u8s8"
@@ -59,7 +60,7 @@ def plan_spmm(
     else:
         code = PatternCode(kind, step * np.arange(units.shape[1]), blocks)
     rows = rows_per_block(M)
-    finish = tile_epilogue(epilogue, quantization, layouts, 2)
+    finish = tile_epilogue(epilogue, quantization, layouts, first_extra)
     name = f"{row.name}_r{rows}_{finish.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
     unit = source(row.template, name, symbol=symbol, rows=rows, e=finish.values)

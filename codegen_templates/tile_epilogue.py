@@ -12,18 +12,42 @@ from typing import Any
 
 import numpy as np
 
+from .catalogue import find, source
 from .epilogue import FULL_TENSOR, EpilogueOp, epilogue_text, vector_lines
-from .integer import inverse
+from .integer import inverse, wrapped
 from .layout import ROWS, Layout, Quantized
-from .use import Operand, Output, Packed, Pointer
+from .use import KernelUse, Operand, Output, Packed, Pointer, Temp
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """Of an integer layer: f = (Σ x·w + start[m]) · scale[m], x unsigned."""
+    """Of an integer layer: f = (Σ x·w + start[m]) · scale[m], x unsigned; int32 and float32."""
 
-    start: np.ndarray
-    scale: np.ndarray
+    start: Pointer
+    scale: Pointer
+
+
+def constant_quantization(weights: np.ndarray, zero: int, scale: np.ndarray, bias: np.ndarray | None) -> Quantization:
+    """For `weights`[M, K] where the zero point of unsigned x is known; `bias` int32[M] is added to the sums."""
+    start = -zero * weights.sum(1, dtype=np.int64) + (0 if bias is None else bias)
+    return Quantization(Packed(wrapped(start)), Packed(np.ascontiguousarray(scale, np.float32)))
+
+
+def plan_run_quantization(
+    isa: str, weights: np.ndarray, scale: np.ndarray, bias: np.ndarray | None, dtype: str
+) -> tuple[list[KernelUse], Quantization]:
+    """The same where operands 2 and 3 of the layer are scale and zero point of x, whose type is `dtype`."""
+    row = find("run_quantization", isa)
+    M = len(weights)
+    name = f"{row.name}_{dtype}"
+    symbol = f"sparsec_k_{name}"
+    unit = source(row.template, name, symbol=symbol, ctype=f"{dtype}_t", shift=128 if dtype == "int8" else 0)
+    how = Quantization(Temp("start", "int32", (M,)), Temp("scale", "float32", (M,)))
+    bias = np.zeros(M, np.int32) if bias is None else bias
+    constants = [wrapped(weights.sum(1, dtype=np.int64)), bias.astype(np.int32), scale.astype(np.float32)]
+    pointers = (Operand(2), Operand(3), *(Packed(np.ascontiguousarray(c)) for c in constants), how.start, how.scale)
+    reason = "scale and zero point of the run"
+    return [KernelUse(row.name, symbol, (unit,), pointers, (), M, reason, grain=64, n_outputs=2)], how
 
 
 @dataclass(frozen=True)
@@ -57,7 +81,7 @@ def tile_epilogue(
     pointers: list[Pointer] = []
     if quantization is not None:
         declared += [("const int32_t *", "start_value"), ("const float *", "scale")]
-        pointers += [Packed(quantization.start), Packed(quantization.scale)]
+        pointers += [quantization.start, quantization.scale]
     declared += [("const float *", name) for name in names]
     pointers += [Operand(first_operand + i) for i in range(len(names))]
     outputs = []

@@ -101,12 +101,6 @@ def _dims(c: Compilation) -> tuple[Dim, ...]:
     return tuple(Dim(d.name, d.lower, d.upper) for d in c.prepared.dims.values())
 
 
-def _integer_forms(c: Compilation) -> None:
-    if c.options.target.isa == "avx512":
-        c.graph = integer_forms(c.graph)
-        check.check_graph(c.graph)
-
-
 def _attention(c: Compilation) -> None:
     if c.options.target.isa == "avx512":
         c.graph = recognize_attention(c.graph)
@@ -156,7 +150,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("import", "ONNX to Relax, one converter per operator", _import, _script),
     Stage("layer_norm", "layer normalization that was spelled out", _pass(recognize_layer_norm), _script),
     Stage("activations", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
-    Stage("integer_forms", "integer products in the form of quantize and dequantize", _integer_forms, _script),
+    Stage("integer_forms", "integer products in the form of quantize and dequantize", _pass(integer_forms), _script),
     Stage("attention", "attention with quantized operands, whole", _attention, _script),
     Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _fuse_layers, _script),
     Stage("choose", "the kernel of each product and convolution with constant weights", _choose, _script),

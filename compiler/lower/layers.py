@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...codegen_templates import attention, conv, custom, gather, gemm, norm, pool, spmm
+from ...codegen_templates import attention, conv, custom, gather, gemm, norm, pool, qgemm, spmm
 from ...codegen_templates.layout import ROWS
 from ...codegen_templates.planes import ConvGeometry
-from ...codegen_templates.tile_epilogue import Quantization
+from ...codegen_templates.tile_epilogue import Quantization, constant_quantization, plan_run_quantization
 from ...codegen_templates.use import Code, KernelUse, Operand, Packed, Temp, Tensor
 from ...errors import InternalError
 from ..graph import Layer
@@ -149,11 +149,13 @@ def _panels(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list
 def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     attrs = layer.attrs
     weights = np.ascontiguousarray(_constant(layer, operands[1]).T)
-    quantization = None
-    if "zero_point" in attrs:
-        start = -attrs["zero_point"] * weights.sum(1, dtype=np.int64)
-        quantization = Quantization(start.astype(np.int32), attrs["scale"])
-    return spmm.plan_spmm(
+    quantization: Quantization | None = None
+    before: list[KernelUse] = []
+    if attrs.get("dynamic"):
+        before, quantization = plan_run_quantization(isa, weights, attrs["scale"], attrs["bias"], operands[3].dtype)
+    elif "zero_point" in attrs:
+        quantization = constant_quantization(weights, attrs["zero_point"], attrs["scale"], attrs["bias"])
+    return before + spmm.plan_spmm(
         isa,
         attrs["columns"],
         weights,
@@ -162,12 +164,35 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
         attrs["reason"],
         attrs["dense"],
         attrs.get("layouts", (ROWS,)),
+        4 if attrs.get("dynamic") else 2,
     )
 
 
 @_family("custom")
 def _custom(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     return custom.plan_custom(operands, **layer.attrs)
+
+
+@_family("qgemm")
+def _qgemm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    attrs = layer.attrs
+    if attrs["dynamic"]:
+        how = qgemm.Quantization(Operand(2), Operand(3))
+    else:
+        raw_zero = attrs["zero_point"] - (128 if operands[0].dtype == "int8" else 0)
+        how = qgemm.constant_quantization(1.0, raw_zero, operands[0].dtype)
+    first_extra = 4 if attrs["dynamic"] else 2
+    weights = _constant(layer, operands[1])
+    return qgemm.plan_qlinear(
+        isa, operands[0], how, weights, attrs["scale"], attrs["bias"], layer.epilogue, first_extra
+    )
+
+
+@_family("qmatmul")
+def _qmatmul(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    how = (qgemm.Quantization(Operand(2), Operand(3)), qgemm.Quantization(Operand(4), Operand(5)))
+    axes = (layer.attrs["a_axes"], layer.attrs["b_axes"], layer.attrs["out_axes"])
+    return qgemm.plan_qmatmul(isa, operands[0], operands[1], out, how, axes, layer.epilogue, 6)
 
 
 @_family("attention")

@@ -16,7 +16,7 @@ from tvm import relax
 
 from ...codegen_templates.epilogue import EpilogueOp
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
-from .integer_product import integer_product
+from .integer_product import accumulator_bias, integer_product
 from .layer_anchor import Anchor, Values
 from .recognize_activations import MARKER
 
@@ -38,7 +38,7 @@ def _anchor(*ops: str) -> Callable[[Any], Any]:
 def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
     """Replaces every anchor and its epilogue by one `sparsec.layer.N` call at the place of the epilogue's end.
 
-    `integer`: the target has kernels for integer products.
+    `integer`: the target has kernels for products of int8 in groups of four.
     """
     main = Dataflow.of(graph)
     values, uses = main.values(), main.uses()
@@ -52,11 +52,17 @@ def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
     for var, value in main.bindings:
         match = _ANCHORS.get(_GATHER if op_name(value).startswith(_GATHER) else op_name(value))
         anchor = match(var, value, values) if match and var not in inside else None
-        if integer and op_name(value) == "relax.matmul" and var not in inside:
-            anchor = integer_product(var, value, values) or anchor
+        if op_name(value) == "relax.matmul" and var not in inside:
+            anchor = integer_product(var, value, values, groups_of_four=integer) or anchor
         if anchor is None:
             continue
         last, epilogue, operands = var, [], list(anchor.operands)
+        attrs = dict(anchor.attrs)
+        if uses[last] == 1 and len(readers.get(last, ())) == 1 and readers[last][0] not in inside:
+            bias = accumulator_bias(values[readers[last][0]], last, anchor, values)
+            if bias is not None and tvm_ffi.structural_equal(readers[last][0].ty, last.ty):
+                attrs["bias"], last = bias, readers[last][0]
+                inside.add(last)
         while anchor.channel_axis is not None and uses[last] == 1 and len(readers.get(last, ())) == 1:
             reader = readers[last][0]
             step = None if reader in inside else _epilogue_op(last, values[reader], anchor.channel_axis, values)
@@ -67,8 +73,7 @@ def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
             operands += extra
             last = reader
             inside.add(reader)
-        attrs = dict(anchor.attrs)
-        if anchor.family == "matmul":
+        if anchor.family in ("matmul", "qmatmul"):
             last, attrs["out_axes"] = _permuted_output(last, epilogue, values, uses, readers)
         if anchor.family in ("conv2d", "linear"):
             epilogue, operands = fold_affine(anchor, epilogue, operands)

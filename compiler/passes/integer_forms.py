@@ -1,22 +1,25 @@
-"""`MatMulInteger`, int32 bias, Cast and Mul, as SparseML exports them, to the form that quantize and dequantize give.
+"""Integer products as SparseML and onnxruntime's dynamic quantizer spell them, to the form that DequantizeLinear gives.
 
-    astype(matmul(x - zx, w) + bias) * factor  ->  matmul(dequantize(x), dequantize(w, factor)) + bias * factor
+    astype(product(x - zx, w - zw) + bias) * factor
+        ->  product(dequantize(x, sx, zx), dequantize(w, sw, zw)) + dequantize(bias, sx * sw)
 
-with scale 1 for x: later passes then see one form of integer product. Products of two activations keep the factor
-behind them, so that their sums stay exact in float32 as long as they are below 2^24.
+for matmul and convolutions: later passes then see one form of integer product. A factor known at build time belongs to
+the weights, and x has the scale 1; a factor of the run is taken apart into a scalar and a constant. Products of two
+activations keep their factor behind them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tvm
 from tvm import relax
 
 from ..graph import Dataflow, Graph, constant, op_name
 
-_UNIT = 4
+_BYTES = ("uint8", "int8")
+_CONVOLUTIONS = ("relax.nn.conv1d", "relax.nn.conv2d", "relax.nn.conv3d")
 
 
 def integer_forms(graph: Graph) -> Graph:
@@ -31,6 +34,17 @@ def integer_forms(graph: Graph) -> Graph:
     return graph.with_main(main.live())
 
 
+@dataclass(frozen=True)
+class _Centred:
+    """data - zero in int32."""
+
+    data: relax.Expr
+    zero: relax.Expr
+    """Of the type of the data; a scalar, or one value per output channel."""
+    array: np.ndarray | None
+    """The data where it is constant."""
+
+
 class _Rewriter:
     def __init__(self, main: Dataflow) -> None:
         self.values = main.values()
@@ -43,97 +57,181 @@ class _Rewriter:
         match = self._chain(value)
         return (self.made, match) if match is not None else ([], value)
 
+    def _value(self, expr: Any) -> Any:
+        return self.values.get(expr) if isinstance(expr, relax.Var) else expr
+
     def _chain(self, value: relax.Expr) -> relax.Expr | None:
-        if op_name(value) != "relax.multiply":
+        if op_name(value) != "relax.multiply" or str(value.args[0].ty.dtype) != "float32":
             return None
-        cast, factor = self.values.get(value.args[0]), constant(value.args[1], self.values)
-        if cast is None or op_name(cast) != "relax.astype" or factor is None or str(value.ty.dtype) != "float32":
-            return None
-        product, bias = self._product(cast.args[0])
-        if product is None or str(product.ty.dtype) != "int32":
-            return None
-        left, right = (self._centred(a) for a in product.args)
-        if left is None or right is None or isinstance(left[0], tvm.ir.GenericConst):
-            return None
-        if isinstance(right[0], tvm.ir.GenericConst):
-            return self._linear(value, left, right, factor, bias)
-        return self._activations(value, left, right, factor) if bias is None else None
+        for side, factor in (value.args, reversed(list(value.args))):
+            cast = self.values.get(side) if isinstance(side, relax.Var) else None
+            if cast is None or op_name(cast) != "relax.astype":
+                continue
+            product, bias = self._product(cast.args[0])
+            if product is None or str(product.ty.dtype) != "int32":
+                continue
+            x, w = (self._centred(a) for a in product.args)
+            if x is None or w is None:
+                return None
+            if w.array is not None and x.array is None:
+                return self._constant_weights(product, x, w, factor, bias)
+            if bias is None and op_name(product) == "relax.matmul" and self._elements(factor) == 1:
+                return self._activations(x, w, factor)
+        return None
 
-    def _linear(
-        self, value: Any, left: tuple[Any, int], right: tuple[Any, int], factor: np.ndarray, bias: np.ndarray | None
+    # --- the two products ---------------------------------------------------------------------------------------------
+
+    def _constant_weights(
+        self, product: Any, x: _Centred, w: _Centred, factor: relax.Expr, bias: np.ndarray | None
     ) -> relax.Expr | None:
-        weights = right[0].value.numpy()
-        if weights.dtype != np.int8 or weights.ndim != 2 or right[1] or len(weights) % _UNIT:
+        assert w.array is not None
+        convolution = op_name(product) in _CONVOLUTIONS
+        channel = 0 if convolution else w.array.ndim - 1
+        channels = w.array.shape[channel]
+        rank = len(product.ty.shape)
+        out_axis = 1 if convolution else rank - 1
+        scales = self._scales(factor, channels, rank - 1 - out_axis)
+        if scales is None or (bias is not None and not _along(bias, channels, rank - 1 - out_axis)):
             return None
-        columns = weights.shape[1]
-        if factor.size not in (1, columns) or (factor.size > 1 and factor.shape[-1] != columns):
+        x_scale, w_scale = scales
+        zero = constant(w.zero, self.values)
+        if zero is None or zero.size not in (1, channels) or self._elements(x.zero) != 1:
             return None
-        scale = np.broadcast_to(factor.reshape(-1).astype(np.float32), (columns,))
-        x = self._bind(relax.op.dequantize(left[0], _f32(1.0), _zero(left)), "x")
-        zeros = relax.const(np.zeros(columns, np.int8))
-        w = self._bind(relax.op.dequantize(right[0], relax.const(np.ascontiguousarray(scale)), zeros, axis=1), "w")
-        product = relax.op.matmul(x, w)
+        zeros = np.broadcast_to(zero.reshape(-1), (channels,)).astype(w.array.dtype)
+        left = self._bind(relax.op.dequantize(x.data, x_scale, x.zero), "x")
+        right = self._bind(relax.op.dequantize(w.data, _const(w_scale), _const(zeros), axis=channel), "w")
+        if not convolution:
+            result = relax.op.matmul(left, right)
+        else:
+            function = {4: relax.op.nn.conv2d, 3: relax.op.nn.conv1d, 5: relax.op.nn.conv3d}[rank]
+            attrs = product.attrs
+            result = function(
+                left, right, strides=list(attrs.strides), padding=list(attrs.padding), dilation=list(attrs.dilation),
+                groups=int(attrs.groups), data_layout=attrs.data_layout, kernel_layout=attrs.kernel_layout,
+            )  # fmt: skip
         if bias is None:
-            return product
-        if bias.size not in (1, columns):
-            return None
-        added = np.broadcast_to(bias.reshape(-1), (columns,)).astype(np.float64) * scale
-        return relax.op.add(self._bind(product, "product"), relax.const(added.astype(np.float32)))
+            return result
+        steps = np.broadcast_to(bias.reshape(-1), (channels,)).astype(np.int32)
+        sums = self._bind(result, "product")
+        known = constant(x_scale, self.values)
+        if known is None:  # without one scale at build time the addition stays one of floats, in the scale of the run
+            unit = self._bind(relax.op.multiply(x_scale, _const(w_scale)), "scale")
+            added = self._bind(relax.op.multiply(_const(steps.astype(np.float32)), unit), "bias")
+        else:
+            total = (known.astype(np.float64).reshape(()) * w_scale).astype(np.float32)
+            added = self._bind(
+                relax.op.dequantize(_const(steps), _const(total), relax.const(0, "int32"), axis=0), "bias"
+            )
+        if convolution:
+            added = self._bind(relax.op.reshape(added, [1, channels, *[1] * (rank - 2)]), "bias")
+        return relax.op.add(sums, added)
 
-    def _activations(
-        self, value: Any, left: tuple[Any, int], right: tuple[Any, int], factor: np.ndarray
-    ) -> relax.Expr | None:
-        if factor.size != 1 or any(str(side[0].ty.dtype) not in ("uint8", "int8") for side in (left, right)):
+    def _activations(self, x: _Centred, w: _Centred, factor: relax.Expr) -> relax.Expr | None:
+        if self._elements(x.zero) != 1 or self._elements(w.zero) != 1:
             return None
-        a, b = (self._bind(relax.op.dequantize(s[0], _f32(1.0), _zero(s)), "operand") for s in (left, right))
-        return relax.op.multiply(self._bind(relax.op.matmul(a, b), "product"), _f32(float(factor.reshape(()))))
+        one = relax.const(np.float32(1))
+        a, b = (self._bind(relax.op.dequantize(s.data, one, s.zero), "operand") for s in (x, w))
+        return relax.op.multiply(self._bind(relax.op.matmul(a, b), "product"), self._scalar(factor))
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _scales(self, factor: relax.Expr, channels: int, behind: int) -> tuple[relax.Expr, np.ndarray] | None:
+        """(scalar scale of x, scale[channels] of the weights) whose product is the factor."""
+        array = constant(factor, self.values)
+        if array is not None:
+            if not _along(array, channels, behind):
+                return None
+            return relax.const(np.float32(1)), _vector(array, channels)
+        if self._elements(factor) == 1 and op_name(self._value(factor)) != "relax.multiply":
+            return self._scalar(factor), np.ones(channels, np.float32)
+        value = self._value(factor)
+        if value is None or op_name(value) != "relax.multiply":
+            return None
+        for scalar, other in (value.args, reversed(list(value.args))):
+            scale = constant(other, self.values)
+            if scale is not None and self._elements(scalar) == 1 and _along(scale, channels, behind):
+                return self._scalar(scalar), _vector(scale, channels)
+        return (self._scalar(factor), np.ones(channels, np.float32)) if self._elements(factor) == 1 else None
+
+    def _scalar(self, expr: relax.Expr) -> relax.Expr:
+        """With no dimensions."""
+        if len(expr.ty.shape) == 0:
+            return expr
+        array = constant(expr, self.values)
+        if array is not None:
+            return relax.const(array.reshape(()))
+        return self._bind(relax.op.reshape(expr, ()), "scalar")
+
+    def _elements(self, expr: relax.Expr) -> int | None:
+        count = 1
+        for extent in expr.ty.shape:
+            if not hasattr(extent, "value"):
+                return None
+            count *= int(extent)
+        return count
 
     def _bind(self, expr: relax.Expr, what: str) -> relax.Var:
         self.count += 1
         normal = relax.BlockBuilder().normalize(expr)
         var = relax.Var(f"integer_{what}_{self.count}", normal.ty)
         self.made.append((var, normal))
+        self.values[var] = normal
         return var
 
     def _product(self, expr: Any) -> tuple[Any, np.ndarray | None]:
         """(the int32 product, what is added to it)."""
-        value = self.values.get(expr)
+        value = self._value(expr)
         if value is not None and op_name(value) == "relax.add":
             for side, other in (value.args, reversed(list(value.args))):
-                bias = constant(other, self.values)
-                inner = self.values.get(side)
-                if bias is not None and inner is not None and op_name(inner) == "relax.matmul":
+                bias, inner = constant(other, self.values), self._value(side)
+                if bias is not None and op_name(inner) in ("relax.matmul", *_CONVOLUTIONS):
                     return inner, bias
             return None, None
-        return (value, None) if value is not None and op_name(value) == "relax.matmul" else (None, None)
+        return (value, None) if op_name(value) in ("relax.matmul", *_CONVOLUTIONS) else (None, None)
 
-    def _centred(self, expr: Any) -> tuple[Any, int] | None:
-        """(8-bit tensor, zero point) of an int32 operand."""
-        value = self.values.get(expr) if isinstance(expr, relax.Var) else None
-        if value is None:
-            return None
-        zero = 0
+    def _centred(self, expr: Any) -> _Centred | None:
+        """What an int32 operand is made of."""
+        value = self._value(expr)
+        zero: relax.Expr | None = None
         if op_name(value) == "relax.subtract":
-            point = self._integer(value.args[1])
-            if point is None or point.size != 1:
-                return None
-            zero = int(point.reshape(()))
-            value = self.values.get(value.args[0])
-        if value is None or op_name(value) != "relax.astype" or str(value.args[0].ty.dtype) not in ("uint8", "int8"):
+            zero = self._uncast(value.args[1])
+            value = self._value(value.args[0])
+        if op_name(value) != "relax.astype" or str(value.args[0].ty.dtype) not in _BYTES:
             return None
-        return value.args[0], zero
+        data = value.args[0]
+        dtype = str(data.ty.dtype)
+        if zero is None:
+            zero = relax.const(np.zeros((), dtype))
+        else:
+            array = constant(zero, self.values)
+            if array is not None:
+                zero = relax.const(array.astype(dtype).reshape(() if array.size == 1 else -1))
+            elif str(zero.ty.dtype) != dtype or self._elements(zero) != 1:
+                return None
+            else:
+                zero = self._scalar(zero)
+        return _Centred(data, zero, constant(data, self.values))
 
-    def _integer(self, expr: Any) -> np.ndarray | None:
-        """A constant, through a cast."""
-        value = self.values.get(expr) if isinstance(expr, relax.Var) else expr
-        if value is not None and op_name(value) == "relax.astype":
-            value = value.args[0]
-        return constant(value, self.values) if value is not None else None
+    def _uncast(self, expr: Any) -> relax.Expr:
+        """A zero point before it became int32 and was reshaped for broadcasting."""
+        value = self._value(expr)
+        while op_name(value) in ("relax.astype", "relax.reshape") and constant(expr, self.values) is None:
+            expr = value.args[0]
+            value = self._value(expr)
+        return expr
 
 
-def _f32(value: float) -> relax.Expr:
-    return relax.const(np.float32(value))
+def _const(array: np.ndarray) -> relax.Expr:
+    return relax.const(np.ascontiguousarray(array))
 
 
-def _zero(side: tuple[Any, int]) -> relax.Expr:
-    return relax.const(np.asarray(side[1], str(side[0].ty.dtype)))
+def _along(array: np.ndarray, channels: int, behind: int) -> bool:
+    """Whether it is one value, or one per channel, with `behind` dimensions of extent 1 after them."""
+    if array.size == 1:
+        return True
+    shape = array.shape[: array.ndim - behind]
+    return array.size == channels and array.ndim > behind and shape[-1] == channels
+
+
+def _vector(array: np.ndarray, channels: int) -> np.ndarray:
+    return np.broadcast_to(array.reshape(-1).astype(np.float32), (channels,))

@@ -12,7 +12,7 @@ from reference import ACTIVATIONS, apply_epilogue
 from sparsec.codegen_templates import integer, spmm
 from sparsec.codegen_templates.epilogue import EpilogueOp
 from sparsec.codegen_templates.layout import PANELS, Quantized, panel_shape
-from sparsec.codegen_templates.tile_epilogue import Quantization
+from sparsec.codegen_templates.tile_epilogue import constant_quantization
 
 AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
 SWEEP = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -93,8 +93,7 @@ def test_int8_is_exact(target, m, k, n, zero, density, extreme, dense):
     x = (rng.choice([0, 255], (n, k)) if extreme else rng.integers(0, 256, (n, k))).astype(np.uint8)
     scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
     panels = to_panels(target, x, quantized=True)
-    start = (-zero * w.astype(np.int64).sum(1)).astype(np.int32)
-    uses = spmm.plan_spmm(target.isa, n, w, (), Quantization(start, scale), "", dense)
+    uses = spmm.plan_spmm(target.isa, n, w, (), constant_quantization(w, zero, scale, None), "", dense)
     got, _ = run_uses(target, uses, [panels, w], (n, m))
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
 
@@ -108,7 +107,7 @@ def test_int8_to_panels_of_the_next_layer(target, m, n):
     scale = rng.uniform(1e-4, 1e-3, m).astype(np.float32)
     how = Quantized(0.25, 99)
     uses = spmm.plan_spmm(
-        target.isa, n, w, (EpilogueOp("relu"),), Quantization(np.zeros(m, np.int32), scale), "", False, (how,)
+        target.isa, n, w, (EpilogueOp("relu"),), constant_quantization(w, 0, scale, None), "", False, (how,)
     )
     panels = to_panels(target, x, quantized=True)
     got, _ = run_uses(target, uses, [panels, w], panel_shape(n, m, True), "uint8")
@@ -140,7 +139,7 @@ def test_layouts_of_one_output(target, m, n, ops, count, big):
     layouts = (Quantized(0.25, 99), PANELS, Quantized(0.07, 0))[:count]
     kinds = ["float32" if how == PANELS else "uint8" for how in layouts]
     shapes = [(panel_shape(n, m, kind == "uint8"), kind) for kind in kinds]
-    quantization = Quantization(np.zeros(m, np.int32), scale)
+    quantization = constant_quantization(w, 0, scale, None)
     uses = spmm.plan_spmm(target.isa, n, w, epilogue, quantization, "", False, layouts)
     operands = [to_panels(target, x, quantized=True), w, *in_panels]
     got, _ = run_outputs(target, uses, operands, shapes)

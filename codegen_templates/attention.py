@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import astuple, dataclass
+import math
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .catalogue import find, source
-from .epilogue import c_float
-from .layout import Quantized
-from .use import OUT, KernelUse, Operand, Pointer, Temp, Tensor
+from .integer import inverse
+from .layout import COLUMNS, ROWS, Layout, Quantized
+from .use import OUT, KernelUse, Operand, Packed, Pointer, Size, Temp, Tensor, ceil_div
 
 MAX_DEPTH = 64
 """16 registers hold the queries of a tile."""
-_LANES = 16
 
 
 @dataclass(frozen=True)
@@ -30,38 +31,56 @@ class AttentionParameters:
     score_scale: float
     out_scale: float
 
+    def packed(self, out: Quantized) -> np.ndarray:
+        """The numbers that the kernel reads; it computes exponentials as powers of two."""
+        scales = [inverse(how.scale) for how in (self.q, self.k, self.v, self.p)]
+        zeros = [how.zero_point for how in (self.q, self.k, self.v, self.p, out)]
+        factors = [self.score_scale * math.log2(math.e), self.out_scale, inverse(out.scale)]
+        return np.array([*scales, *factors, *zeros], np.float32)
+
+
+@dataclass(frozen=True)
+class AttentionShape:
+    """Q is [batch, queries, heads, depth], K and V are [batch, keys, heads, depth]; depth is a constant."""
+
+    batch: Size
+    queries: Size
+    keys: Size
+    heads: Size
+    depth: int
+
 
 def plan_attention(
-    isa: str, q: Tensor, k: Tensor, parameters: AttentionParameters, mask: Tensor | None
+    isa: str,
+    shape: AttentionShape,
+    parameters: AttentionParameters,
+    mask: Tensor | None,
+    panels: bool = False,
+    layout: Layout = ROWS,
 ) -> list[KernelUse]:
-    """Q[B, S, H, D], K and V[B, T, H, D], mask[B or 1, 1, 1, T] added to the scores -> [B, S, H, D], all float32.
+    """Operands Q, K, V and mask[B or 1, 1, 1, keys], which is added to the scores -> like Q.
 
-    D is a multiple of 4 and at most `MAX_DEPTH`.
+    Q, K and V are rows of floats, or `panels` of bytes with all batches' tokens in one row and all heads' features in
+    another; the output is rows of floats or panels of bytes. The depth is a multiple of 4 and at most `MAX_DEPTH`.
     """
     row = find("attention_u8", isa)
-    p = parameters
-    depth = q.shape[3]
-    values = {
-        **{f"{name}_scale": c_float(getattr(p, name).scale) for name in "qkpv"},
-        **{f"{name}_zero": getattr(p, name).zero_point for name in "qkpv"},
-        "score_scale": c_float(p.score_scale),
-        "out_scale": c_float(p.out_scale),
-    }
-    digest = hashlib.sha256(repr(astuple(p)).encode()).hexdigest()[:8]
-    name = f"attention_u8_d{depth}_{'masked_' if mask else ''}{digest}"
+    depth = shape.depth
+    out = layout if isinstance(layout, Quantized) else Quantized(1.0, 0)
+    kinds = [mask and "masked", panels and "panels", layout != ROWS and "u8"]
+    name = "_".join([f"attention_u8_d{depth}", *(kind for kind in kinds if kind)])
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, depth=depth, masked=mask is not None, **values)
-    batch, queries, heads = q.shape[:3]
-    keys = k.shape[1]
-    padded = (keys + 63) // 64 * 64
-    scratch_bytes = padded * (_LANES * 4 + _LANES + 4 + 2 * depth)
-    scratch = Temp("scratch", "uint8", (batch * heads, scratch_bytes))
+    unit = source(
+        row.template, name, symbol=symbol, depth=depth, masked=mask is not None, panels=panels,
+        element="const uint8_t *" if panels else "const float *", bytes_out=layout != ROWS,
+    )  # fmt: skip
+    padded = ceil_div(shape.keys, COLUMNS) * COLUMNS
+    scratch_bytes = ceil_div(padded * (COLUMNS * 4 + COLUMNS + 8 + 2 * depth), 64) * 64
+    scratch = Temp("scratch", "uint8", (shape.batch * shape.heads, scratch_bytes))
     masks: tuple[Pointer, ...] = () if mask is None else (Operand(3),)
-    scalars: tuple[Any, ...] = (heads, queries, keys, scratch_bytes)
+    scalars: tuple[Any, ...] = (shape.batch, shape.heads, shape.queries, shape.keys, scratch_bytes)
     if mask is not None:
-        scalars += (0 if isinstance(mask.shape[0], int) and mask.shape[0] == 1 else keys,)
-    macs = 2 * batch * heads * queries * keys * depth
-    pointers = (Operand(0), Operand(1), Operand(2), *masks, scratch, OUT)
-    return [
-        KernelUse(row.name, symbol, (unit,), pointers, scalars, batch * heads, "quantized attention", macs, n_outputs=2)
-    ]
+        scalars += (0 if isinstance(mask.shape[0], int) and mask.shape[0] == 1 else shape.keys,)
+    units = shape.batch * shape.heads
+    macs = 2 * units * shape.queries * shape.keys * depth
+    pointers = (Operand(0), Operand(1), Operand(2), *masks, Packed(parameters.packed(out)), scratch, OUT)
+    return [KernelUse(row.name, symbol, (unit,), pointers, scalars, units, "quantized attention", macs, n_outputs=2)]

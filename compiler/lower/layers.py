@@ -197,5 +197,4 @@ def _qmatmul(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> lis
 
 @_family("attention")
 def _attention(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
-    q, k, _, *mask = operands
-    return attention.plan_attention(isa, q, k, layer.attrs["parameters"], mask[0] if mask else None)
+    return attention.plan_attention(isa, mask=operands[3] if len(operands) > 3 else None, **layer.attrs)

@@ -15,7 +15,7 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from ...codegen_templates.attention import MAX_DEPTH, AttentionParameters
+from ...codegen_templates.attention import MAX_DEPTH, AttentionParameters, AttentionShape
 from ...codegen_templates.layout import Quantized
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, op_name
 
@@ -34,7 +34,10 @@ def recognize_attention(graph: Graph) -> Graph:
         if match is not None:
             name = f"{LAYER_PREFIX}{len(layers)}"
             layers[name] = Layer(
-                "attention", {"parameters": match.parameters}, (), graph.tensors.get(var.name, var.name)
+                "attention",
+                {"parameters": match.parameters, "shape": _shape(match)},
+                (),
+                graph.tensors.get(var.name, var.name),
             )
             value = relax.op.call_dps_packed(name, relax.Tuple(match.operands), out_ty=var.ty)
         bindings.append((var, value))
@@ -46,6 +49,12 @@ def recognize_attention(graph: Graph) -> Graph:
 class _Match:
     operands: list[relax.Expr]
     parameters: AttentionParameters
+
+
+def _shape(match: _Match) -> AttentionShape:
+    batch, queries, heads, depth = (int(d) if _number(d) is not None else d for d in match.operands[0].ty.shape)
+    keys = match.operands[1].ty.shape[1]
+    return AttentionShape(batch, queries, int(keys) if _number(keys) is not None else keys, heads, depth)
 
 
 class _Finder:

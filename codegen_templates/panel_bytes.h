@@ -1,0 +1,18 @@
+/* Floats to panels of bytes (layout.py): four features of 16 columns at a time. AVX-512. */
+#ifndef SPARSEC_PANEL_BYTES_H
+#define SPARSEC_PANEL_BYTES_H
+
+#include "vector.h"
+
+/* round(x * inverse) + zero, saturated to 0..255, of four features: a group of four bytes per column. `zero` is int16. */
+SPARSEC_INLINE __m512i sparsec_bytes_of(const vf *x, __m512 inverse, __m512i zero) {
+    __m512i q[4];
+    for (int j = 0; j < 4; ++j) /* saturated before the conversion, which would wrap */
+        q[j] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(65536.0f), _mm512_mul_ps((__m512)x[j], inverse)));
+    const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero);
+    const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero);
+    const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
+    return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
+}
+
+#endif

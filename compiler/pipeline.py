@@ -29,6 +29,8 @@ from .passes.choose_kernels import choose_kernels
 from .passes.fuse_layers import fuse_layers
 from .passes.integer_forms import integer_forms
 from .passes.legalize import fuse_tir, legalize
+from .passes.plan_planes import plan_planes
+from .passes.quantized_convolutions import quantized_convolutions
 from .passes.recognize_activations import expand_activations, recognize_activations
 from .passes.recognize_attention import recognize_attention
 from .passes.recognize_layer_norm import recognize_layer_norm
@@ -107,6 +109,17 @@ def _attention(c: Compilation) -> None:
         check.check_graph(c.graph)
 
 
+def _quantized_convolutions(c: Compilation) -> None:
+    if c.options.target.isa == "avx512":
+        c.graph = quantized_convolutions(c.graph)
+        check.check_graph(c.graph)
+
+
+def _plan_planes(c: Compilation) -> None:
+    c.graph = plan_planes(c.graph, _dims(c))
+    check.check_graph(c.graph)
+
+
 def _fuse_layers(c: Compilation) -> None:
     c.graph = fuse_layers(c.graph, integer=c.options.target.isa == "avx512")
     check.check_graph(c.graph)
@@ -152,6 +165,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("activations", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
     Stage("integer_forms", "integer products in the form of quantize and dequantize", _pass(integer_forms), _script),
     Stage("attention", "attention with quantized operands, whole", _attention, _script),
+    Stage("qconv", "convolutions of quantized images, and what lies between them", _quantized_convolutions, _script),
+    Stage("plan_planes", "layouts of quantized images", _plan_planes, _script),
     Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _fuse_layers, _script),
     Stage("choose", "the kernel of each product and convolution with constant weights", _choose, _script),
     Stage("expand", "activations that no layer took become operators again", _pass(expand_activations), _script),

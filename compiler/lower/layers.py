@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...codegen_templates import attention, conv, custom, gather, gemm, norm, pool, qgemm, spmm
+from ...codegen_templates import attention, conv, custom, gather, gemm, norm, pool, qconv, qgemm, qplanes_move, spmm
 from ...codegen_templates.layout import ROWS
 from ...codegen_templates.planes import ConvGeometry
 from ...codegen_templates.tile_epilogue import Quantization, constant_quantization, plan_run_quantization
@@ -50,7 +50,7 @@ def _family(name: str) -> Callable[[Planner], Planner]:
 def lower_layer(
     layer: Layer, operands: list[Buffer | Constant], outs: list[Buffer], target: Target, placer: Placer
 ) -> list[Step]:
-    """The steps that compute a layer into `outs`; only custom layers have more than one."""
+    """The steps that compute a layer into `outs`."""
     tensors = [_tensor(o) for o in operands]
     out = outs[0]
     uses = _PLANNERS[layer.family](target.isa, layer, tensors, _tensor(out))
@@ -198,3 +198,40 @@ def _qmatmul(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> lis
 @_family("attention")
 def _attention(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     return attention.plan_attention(isa, mask=operands[3] if len(operands) > 3 else None, **layer.attrs)
+
+
+@_family("qconv")
+def _qconv(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    attrs = layer.attrs
+    return qconv.plan_qconv(isa, operands, layer.epilogue, attrs["conv"], attrs["reason"], attrs["dense"])
+
+
+@_family("to_planes")
+def _to_planes(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return qplanes_move.plan_to_planes(isa, operands[0], **layer.attrs)
+
+
+@_family("from_planes")
+def _from_planes(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return qplanes_move.plan_from_planes(isa, layer.attrs["sources"][0], out)
+
+
+@_family("copy_planes")
+def _copy_planes(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    sources = list(zip(operands, layer.attrs["sources"], strict=True))
+    reason = "planes by phases" if layer.attrs["planes"].strides != (1, 1) else "planes of another pitch"
+    return qplanes_move.plan_copy_planes(isa, sources, layer.attrs["planes"], layer.attrs["zero_point"], reason)
+
+
+@_family("qconcat")
+def _qconcat(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    sources = list(zip(operands, layer.attrs["sources"], strict=True))
+    return qplanes_move.plan_copy_planes(isa, sources, layer.attrs["planes"], layer.attrs["zero_point"], "side by side")
+
+
+@_family("qpool")
+def _qpool(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    attrs = layer.attrs
+    return qplanes_move.plan_pool_planes(
+        isa, operands[0], attrs["sources"][0], attrs["planes"], attrs["window"], attrs["zero_point"]
+    )

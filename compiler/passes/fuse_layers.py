@@ -65,7 +65,7 @@ def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
                 inside.add(last)
         while anchor.channel_axis is not None and uses[last] == 1 and len(readers.get(last, ())) == 1:
             reader = readers[last][0]
-            step = None if reader in inside else _epilogue_op(last, values[reader], anchor.channel_axis, values)
+            step = None if reader in inside else epilogue_op(last, values[reader], anchor.channel_axis, values)
             if step is None:
                 break
             op, extra = step
@@ -106,7 +106,7 @@ def _permuted_output(
 # --- what may follow an operation -------------------------------------------------------------------------------------
 
 
-def _epilogue_op(
+def epilogue_op(
     acc: relax.Var, value: relax.Expr, channel_axis: int, values: Values
 ) -> tuple[EpilogueOp, list[relax.Expr]] | None:
     """The op that applies `value` to the accumulator, and the tensor it reads beside it."""

@@ -103,7 +103,32 @@ def integers():
     return bert(config), {"target": "avx512"}, {f"{name}.py.txt" for name in shown}
 
 
-MODELS = {"encoder": encoder, "pixels": pixels, "integers": integers}
+def images():
+    """Quantized convolutions with a stride, a pool and a residual between them; of it, the passes it is for."""
+    lines = """
+        xq = QuantizeLinear (x, step, middle)
+        xd = DequantizeLinear (xq, step, middle)
+        wd = DequantizeLinear (w, step, level)
+        conv = Conv <pads = [1, 1, 1, 1]> (xd, wd, b)
+        relu = Relu (conv)
+        pool = MaxPool <kernel_shape = [3, 3], strides = [1, 1], pads = [1, 1, 1, 1]> (relu)
+        pq = QuantizeLinear (pool, step, zero)
+        pd = DequantizeLinear (pq, step, zero)
+        conv1 = Conv <pads = [1, 1, 1, 1]> (pd, wd)
+        sum = Add (conv1, pd)
+        sq = QuantizeLinear (sum, step, middle)
+        sd = DequantizeLinear (sq, step, middle)
+        y = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (sd, wd)
+    """
+    w = (np.arange(4 * 4 * 9, dtype=np.int64).reshape(4, 4, 3, 3) % 11 - 5).astype(np.int8)
+    points = {"middle": np.uint8(128), "zero": np.uint8(0), "level": np.int8(0), "w": w}
+    weights = [constant("b", 4), scalar("step", 0.0625)]
+    weights += [numpy_helper.from_array(np.asarray(value), name) for name, value in points.items()]
+    shown = {f"{name}.py.txt" for name in ("attention", "qconv", "plan_planes")}
+    return model("images", lines, [1, 4, 8, 8], [1, 4, 4, 4], weights), {"target": "avx512"}, shown
+
+
+MODELS = {"encoder": encoder, "pixels": pixels, "integers": integers, "images": images}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -147,7 +172,8 @@ def test_golden(written, request):
 
 PASSES = {
     "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "integer_forms": "integers",
-    "attention": "integers", "choose": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
+    "attention": "integers", "qconv": "images", "plan_planes": "images",
+    "choose": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
 }  # fmt: skip
 
 

@@ -1,0 +1,252 @@
+"""Convolutions of quantized planes (qplanes.py) by int8 weights, sparse or dense, with their epilogue."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import integer
+from .catalogue import find, source
+from .epilogue import FULL_TENSOR, VECTOR_STATEMENTS, EpilogueOp
+from .pattern import PatternCode, RowBlock, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
+from .qplanes import GROUP, TILE, Geometry, Planes, groups, tap_offsets, tiles_of, valid_positions
+from .use import Code, KernelUse, Operand, Output, Packed, Pointer, Size, Tensor
+
+_RUN_BYTES = 512 << 10
+"""Of planes that should stay in the L2 cache while the blocks of rows pass by."""
+_MIN_UNITS = 8
+"""Parts of an image's work, for several threads to share."""
+_MIN_RUN = 4
+"""Tiles: with fewer the code of a block is fetched for too little."""
+
+STATEMENTS = {
+    **VECTOR_STATEMENTS,
+    "relu": "x = (vf)_mm512_max_ps(_mm512_setzero_ps(), (__m512)x);",
+    "clip": "x = (vf)_mm512_min_ps(_mm512_set1_ps({1}), _mm512_max_ps(_mm512_set1_ps({0}), (__m512)x));",
+    # an 8-bit image; scale and zero point
+    "add_quantized": "x += sparsec_dequantized({t}, j, (int32_t){1}, {0});",
+    # to u8 and back: inverse of the scale, scale, zero point
+    "round_trip": "x = (vf)_mm512_cvtepi32_ps(sparsec_steps(x, {0}, -{2}, 255.0f - {2})) * {1};",
+}
+"""Operation -> C statements on the vector x of 16 positions of a channel; NaN stays NaN."""
+
+_VECTORS = ("bias", "prelu")
+
+
+@dataclass(frozen=True)
+class PlanesOutput:
+    """One u8 output: round(x / scale) + zero point, in planes."""
+
+    scale: float
+    zero_point: int
+    planes: Planes
+
+
+@dataclass(frozen=True)
+class QConv:
+    """A convolution of planes. `scale`[O] multiplies the exact sums; `bias`[O] is added to them (int32)."""
+
+    window: Geometry
+    x: Planes
+    zero_point: int
+    scale: np.ndarray
+    bias: np.ndarray
+    out: tuple[int, int]
+    """Height and width."""
+    pitch: int
+    """Of the output."""
+    outputs: tuple[PlanesOutput | None, ...]
+    """None: float NCHW."""
+    residual: tuple[Planes, ...] = ()
+    """Of the operands of `add_quantized`, in order."""
+
+
+def units_of(weights: np.ndarray) -> np.ndarray:
+    """int8 [O, C, KH, KW] -> int32 [O', C' / 4, KH * KW], O and C filled up to multiples of 4 with zeros."""
+    O, C = weights.shape[:2]  # noqa: E741
+    padded = np.zeros((groups(O) * GROUP, groups(C) * GROUP, weights.shape[2] * weights.shape[3]), np.int8)
+    padded[:O, :C] = weights.reshape(O, C, -1)
+    by_group = padded.reshape(padded.shape[0], groups(C), GROUP, -1).transpose(0, 1, 3, 2)
+    return np.ascontiguousarray(by_group).view(np.int32)[..., 0]
+
+
+def takes_tensor(op: EpilogueOp) -> bool:
+    """Whether an operation reads a tensor beside the sums."""
+    return "{t}" in STATEMENTS[op.kind]
+
+
+def plan_qconv(
+    isa: str, operands: list[Tensor], epilogue: tuple[EpilogueOp, ...], conv: QConv, reason: str, dense: bool
+) -> list[KernelUse]:
+    """Operands are the planes, the constant weights[O, C, KH, KW] and one for each epilogue op with a tensor.
+
+    `dense` takes every weight, by a loop instead of straight-line code.
+    """
+    row = find("qconv_dense" if dense else "qconv", isa)
+    images, weights = operands[0].shape[0], operands[1].array
+    assert weights is not None
+    O, C = weights.shape[:2]  # noqa: E741
+    M, tiles = groups(O) * GROUP, tiles_of(*conv.out, conv.pitch)
+    units = units_of(weights)
+    blocks, code, values, starts = _compiled(units, conv, dense)
+    start = integer.wrapped(-conv.zero_point * weights.sum((1, 2, 3), dtype=np.int64) + conv.bias)
+    steps = _steps(epilogue, operands)
+    factor = _common_factor(steps, conv)
+    if factor is not None:
+        steps = _divided(steps, factor, conv)
+    text = _Text(steps, conv, factor is not None)
+    rows = rows_per_block(M)
+    kinds = "_".join(step.op.kind for step in steps)[:40]
+    signature = hashlib.sha256(repr((rows, sorted(text.values().items()))).encode()).hexdigest()[:8]
+    name = f"{row.name}_{kinds}_{signature}"
+    symbol = f"sparsec_k_{name}"
+    unit = source(row.template, name, symbol=symbol, rows=rows, **text.values())
+    masks, before = valid_positions(*conv.out, conv.pitch)
+    multiplier = integer.multiplier(1.0, conv.scale, 1.0 if factor is None else factor)
+    pointers: list[Pointer] = [Operand(0), Packed(values), Packed(starts), Code(code), Packed(_filled(start, M))]
+    pointers += [Packed(_filled(multiplier, M)), Packed(masks), Packed(before)]
+    for step in steps:
+        if step.array is not None:
+            pointers.append(Packed(_filled(step.array, M)))
+        elif step.operand:
+            pointers.append(Operand(step.operand))
+    pointers.append(Packed(np.asarray([*text.numbers, 0], np.float32)))
+    pointers += [Output(i) for i in range(len(conv.outputs))]
+    run = run_of(tiles, units.shape[1], len(blocks))
+    scalars: list[Size] = [M, O, 4 * groups(C) * conv.x.plane, 4 * conv.x.lead, tiles, run, conv.out[0] * conv.out[1]]
+    for planes in conv.residual:
+        scalars += [planes.plane, planes.lead]
+    for o in conv.outputs:
+        if o is not None:
+            scalars += [o.planes.plane, o.planes.lead, o.zero_point]
+    extent = images * (-(-tiles // run) * len(blocks))
+    macs = images * (conv.out[0] * conv.out[1] * (weights.size if dense else int(np.count_nonzero(weights))))
+    return [
+        KernelUse(row.name, symbol, (unit,), tuple(pointers), tuple(scalars), extent, reason, macs,
+                  n_outputs=len(conv.outputs))
+    ]  # fmt: skip
+
+
+def run_of(tiles: int, depth: int, blocks: int) -> int:
+    """Tiles that one unit of the range takes."""
+    cached = max(_MIN_RUN, _RUN_BYTES // (depth * GROUP * TILE))
+    shared = max(_MIN_RUN, -(-tiles * blocks // _MIN_UNITS))
+    return min(tiles, cached, shared)
+
+
+def _compiled(
+    units: np.ndarray, conv: QConv, dense: bool
+) -> tuple[tuple[RowBlock, ...], PatternCode, np.ndarray, np.ndarray]:
+    """(row blocks, their code, the stream of weights, where each block's begins)."""
+    taps = 4 * tap_offsets(conv.x, conv.window)
+    depth = units.shape[1]
+    flat = units.reshape(len(units), -1)
+    if dense:
+        blocks = dense_blocks(len(units), len(taps))
+        return blocks, PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane), *dense_stream(flat, blocks)
+    blocks = row_blocks(flat != 0)
+    offsets = (4 * conv.x.plane * np.arange(depth)[:, None] + taps).reshape(-1)
+    return blocks, PatternCode("u8s8", offsets, blocks), *stream(flat, blocks)
+
+
+def _filled(array: np.ndarray, length: int) -> np.ndarray:
+    """With zeros at its end."""
+    return np.concatenate([array, np.zeros(length - len(array), array.dtype)])
+
+
+# --- epilogue ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An operation with its constant vector, or the index of its operand (0: none)."""
+
+    op: EpilogueOp
+    array: np.ndarray | None = None
+    operand: int = 0
+
+
+def _steps(epilogue: tuple[EpilogueOp, ...], operands: list[Tensor]) -> list[_Step]:
+    steps, at = [], 2
+    for op in epilogue:
+        if not takes_tensor(op):
+            steps.append(_Step(op))
+            continue
+        steps.append(_Step(op, operands[at].array if op.kind in _VECTORS else None, at))
+        at += 1
+    return steps
+
+
+def _common_factor(steps: list[_Step], conv: QConv) -> float | None:
+    """The output's scale, where the whole epilogue may be divided by it."""
+    only = conv.outputs[0] if len(conv.outputs) == 1 else None
+    return only.scale if only is not None and all(s.op.kind in ("bias", "relu", "clip") for s in steps) else None
+
+
+def _divided(steps: list[_Step], factor: float, conv: QConv) -> list[_Step]:
+    """The steps on x / factor, without bounds at the end that lie outside of what the output can hold."""
+    changed = []
+    for step in steps:
+        params = tuple(float(np.float32(p / factor)) for p in step.op.params)
+        array = None if step.array is None else (step.array.astype(np.float64) / factor).astype(np.float32)
+        changed.append(_Step(EpilogueOp(step.op.kind, params), array, step.operand))
+    (output,) = conv.outputs
+    assert output is not None
+    bottom, top = -output.zero_point, 255 - output.zero_point
+    while changed and changed[-1].op.kind in ("relu", "clip"):
+        low, high = changed[-1].op.params or (0.0, np.inf)
+        if np.rint(low) > bottom or np.rint(high) < top:
+            break
+        changed.pop()
+    return changed
+
+
+class _Text:
+    """The epilogue in C, and the numbers that it reads: one unit serves layers that differ in them alone."""
+
+    def __init__(self, steps: list[_Step], conv: QConv, folded: bool) -> None:
+        self.numbers: list[float] = []
+        self.outputs = []
+        for i, o in enumerate(conv.outputs):
+            inverse = "1.0f" if folded else "" if o is None else self._number(float(integer.inverse(o.scale)))
+            kind = "float" if o is None else "uint32_t"
+            self.outputs.append({"name": f"y{i}", "type": kind, "planes": o is not None, "inverse": inverse})
+        self.parameters: list[dict[str, object]] = []
+        lines = []
+        for number, step in enumerate(steps):
+            name = f"e{number}_{step.op.kind}"
+            if takes_tensor(step.op):
+                planes = step.op.kind == "add_quantized"
+                self.parameters.append({"name": name, "type": "uint32_t" if planes else "float", "planes": planes})
+            numbers = [self._number(p) for p in self._params(step.op)]
+            lines.append(STATEMENTS[step.op.kind].format(*numbers, t=self._tensor(step.op.kind, name)))
+        self.body = "\n".join(lines)
+        self.counts = any(o is None for o in conv.outputs) or any(step.op.kind in FULL_TENSOR for step in steps)
+
+    @staticmethod
+    def _params(op: EpilogueOp) -> tuple[float, ...]:
+        return (float(integer.inverse(op.params[0])), *op.params) if op.kind == "round_trip" else op.params
+
+    @staticmethod
+    def _tensor(kind: str, name: str) -> str:
+        """What an operation reads of its tensor for x."""
+        if kind in _VECTORS:
+            return f"vset({name}[channel])"
+        if kind in FULL_TENSOR:
+            return f"(vf)_mm512_maskz_expand_ps(valid, _mm512_maskz_loadu_ps(part, {name} + element))"
+        return f"{name}_bytes"
+
+    def _number(self, value: float) -> str:
+        self.numbers.append(value)
+        return f"numbers[{len(self.numbers) - 1}]"
+
+    def values(self) -> dict[str, object]:
+        """For the template."""
+        return {
+            "body": self.body,
+            "parameters": self.parameters,
+            "outputs": self.outputs,
+            "needs_count": self.counts,
+        }

@@ -1,0 +1,206 @@
+"""Where quantized images lie in memory: the pitch and padding of every one, copies where a reader needs another layout.
+
+Images of one width have one pitch, the least that all who read or write them can use, so that most layers read what
+another wrote as it lies. Copies remain for strides (one plane per phase) and for convolutions that change the width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from tvm import relax
+
+from ...codegen_templates import qplanes
+from ...codegen_templates.qconv import PlanesOutput, QConv, units_of
+from ...codegen_templates.qplanes import Geometry, Planes
+from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, op_name
+from ..lower.program import Dim
+from ..lower.sizes import upper
+from ..sparsity.cost import choose_integer
+
+_READERS = ("qconv", "qpool", "qconcat", "qrepeat", "from_planes")
+_WRITERS = ("qconv", "qpool", "qconcat", "qrepeat", "to_planes")
+
+
+def plan_planes(graph: Graph, dims: tuple[Dim, ...]) -> Graph:
+    """Gives 8-bit images of these layers their type in memory, and convolutions their kernel."""
+    return _Planner(graph, dims).run()
+
+
+class _Planner:
+    def __init__(self, graph: Graph, dims: tuple[Dim, ...]) -> None:
+        self.graph = graph
+        self.dims = dims
+        self.main = Dataflow.of(graph)
+        self.layers: dict[str, Layer] = dict(graph.layers)
+        self.parts = {v: e for v, e in self.main.bindings if isinstance(e, relax.TupleGetItem)}
+        self.pitch: dict[int, int] = {}
+        self.planes: dict[relax.Var, Planes] = {}
+        self.shapes: dict[relax.Var, tuple[Any, ...]] = {}
+        self.fresh: dict[relax.Var, relax.Var] = {}
+        self.copies: dict[tuple[relax.Var, Planes], relax.Var] = {}
+        self.bindings: list[tuple[relax.Var, relax.Expr]] = []
+
+    def run(self) -> Graph:
+        calls = list(self._calls())
+        if not calls:
+            return self.graph
+        for var, layer, call in calls:
+            self._agree_on_pitch(var, layer, call)
+        self._place(calls)
+        for var, value in self.main.bindings:
+            called = self.layers.get(op_name(value))
+            if called is not None and called.family in (*_READERS, *_WRITERS):
+                self._emit(var, op_name(value), called, value)
+            elif var in self.parts and value.tuple_value in self.fresh:
+                part = relax.TupleGetItem(self.fresh[value.tuple_value], value.index)
+                self.bindings.append((self._renamed(var), part))
+            else:
+                self.bindings.append((var, value))
+        main = Dataflow(self.main.params, self.bindings, self.main.result, self.main.attrs)
+        return self.graph.with_main(main.live(), self.layers)
+
+    def _calls(self) -> Iterator[tuple[relax.Var, Layer, Any]]:
+        for var, value in self.main.bindings:
+            layer = self.layers.get(op_name(value))
+            if layer is not None and layer.family in (*_READERS, *_WRITERS):
+                yield var, layer, value
+
+    # --- geometry -----------------------------------------------------------------------------------------------------
+
+    def _agree_on_pitch(self, var: relax.Var, layer: Layer, call: Any) -> None:
+        out = _shape(var)
+        least = out[3]
+        if layer.family == "qconv":
+            width = _shape(call.args[1].fields[0])[3]
+            least = qplanes.pitch_for(layer.attrs["window"], width, out[3])
+            if layer.attrs["window"].strides == (1, 1) and width == out[3]:
+                self.pitch[width] = max(self.pitch.get(width, 0), least)
+        self.pitch[out[3]] = max(self.pitch.get(out[3], 0), least)
+
+    def _place(self, calls: list[tuple[relax.Var, Layer, Any]]) -> None:
+        """Padding before and after each image, for those who read it in place."""
+        before: dict[relax.Var, int] = {}
+        after: dict[relax.Var, int] = {}
+        for var, layer, call in calls:
+            if layer.family != "qconv":
+                continue
+            x, window, out = call.args[1].fields[0], layer.attrs["window"], _shape(var)
+            pitch = self.pitch[out[3]]
+            if window.strides != (1, 1) or self.pitch[_shape(x)[3]] != pitch:
+                continue
+            margins = qplanes.margins(window, pitch)
+            below = (qplanes.tiles_of(*out[2:], pitch) - qplanes.tiles_of(*_shape(x)[2:], pitch)) * qplanes.TILE
+            before[x] = max(before.get(x, 0), margins[0])
+            after[x] = max(after.get(x, 0), margins[1] + below)
+        for var in self._images(calls):
+            _, _, height, width = _shape(var)
+            planes = qplanes.plain(height, width, self.pitch[width], before.get(var, 0), after.get(var, 0))
+            self.planes[var] = planes
+            self.shapes[var] = planes.shape(var.ty.shape[0], _shape(var)[1])
+
+    def _images(self, calls: list[tuple[relax.Var, Layer, Any]]) -> Iterator[relax.Var]:
+        """Every variable that is an 8-bit image in planes."""
+        of_call = {v: layer for v, layer, _ in calls if layer.family in _WRITERS}
+        for var, layer in of_call.items():
+            if not isinstance(var.ty, relax.TupleType) and not (
+                layer.family == "qconv" and layer.attrs["outputs"] == (None,)
+            ):
+                yield var
+        for var, part in self.parts.items():
+            several = of_call.get(part.tuple_value)
+            if several is not None and several.attrs["outputs"][part.index] is not None:
+                yield var
+
+    # --- emitting -----------------------------------------------------------------------------------------------------
+
+    def _renamed(self, var: relax.Var) -> relax.Var:
+        """The variable with its type in memory."""
+        if var not in self.shapes:
+            return var
+        self.fresh[var] = relax.Var(var.name, relax.TensorType(self.shapes[var], "uint8"))
+        return self.fresh[var]
+
+    def _emit(self, var: relax.Var, name: str, layer: Layer, call: Any) -> None:
+        fields = list(call.args[1].fields)
+        operands = [self.fresh.get(f, f) if isinstance(f, relax.Var) else f for f in fields]
+        attrs: dict[str, Any] = {**layer.attrs, "planes": self.planes.get(var)}
+        sources = tuple(self.planes[f] for f in fields if isinstance(f, relax.Var) and f in self.planes)
+        if layer.family == "qconv":
+            operands[0], attrs = self._convolution(var, layer, fields, operands)
+        elif layer.family in _READERS:
+            attrs["sources"] = sources
+        self.layers[name] = replace(layer, attrs=attrs)
+        types = self._types(var, layer)
+        value = relax.op.call_dps_packed(name, relax.Tuple(operands), out_ty=types if len(types) > 1 else types[0])
+        if len(types) > 1:
+            self.fresh[var] = relax.Var(var.name, relax.TupleType(types))
+            self.bindings.append((self.fresh[var], value))
+        else:
+            self.bindings.append((self._renamed(var), value))
+
+    def _types(self, var: relax.Var, layer: Layer) -> list[Any]:
+        if not isinstance(var.ty, relax.TupleType):
+            return [relax.TensorType(self.shapes[var], "uint8") if var in self.shapes else var.ty]
+        types = list(var.ty.fields)
+        for part, value in self.parts.items():
+            if value.tuple_value.same_as(var) and part in self.shapes:
+                types[value.index] = relax.TensorType(self.shapes[part], "uint8")
+        return types
+
+    def _convolution(
+        self, var: relax.Var, layer: Layer, fields: list[Any], operands: list[Any]
+    ) -> tuple[relax.Var, dict[str, Any]]:
+        """(the planes that it reads, its attributes)."""
+        attrs, out = layer.attrs, _shape(var)
+        window: Geometry = attrs["window"]
+        pitch, own = self.pitch[out[3]], self.planes[fields[0]]
+        data = operands[0]
+        if not qplanes.serves(own, window, out[2:], pitch):
+            wanted = qplanes.phased(own.height, own.width, window, out[2:], pitch)
+            data = self._copy(fields[0], data, wanted, attrs["zero_point"])
+            own = wanted
+        outputs = []
+        for i, o in enumerate(attrs["outputs"]):
+            image = var if len(attrs["outputs"]) == 1 else self._part(var, i)
+            outputs.append(None if o is None else PlanesOutput(o[0], o[1], self.planes[image]))
+        residual = tuple(self.planes[f] for f in fields[2:] if isinstance(f, relax.Var) and f in self.planes)
+        conv = QConv(
+            window, own, attrs["zero_point"], attrs["scale"], attrs["bias"], out[2:], pitch, tuple(outputs), residual
+        )
+        weights = fields[1].value.numpy()
+        units = units_of(weights)
+        flat = np.ascontiguousarray(units.reshape(len(units), -1)).view(np.int8)
+        choice = choose_integer(flat, upper(_images_of(var), self.dims) * out[2] * out[3])
+        return data, {"conv": conv, "reason": choice.reason, "dense": choice.kernel == "dense"}
+
+    def _part(self, var: relax.Var, index: int) -> relax.Var:
+        return next(v for v, e in self.parts.items() if e.tuple_value.same_as(var) and e.index == index)
+
+    def _copy(self, image: relax.Var, data: relax.Var, wanted: Planes, zero: int) -> relax.Var:
+        """The image as other planes, made once."""
+        if (image, wanted) not in self.copies:
+            name = f"{LAYER_PREFIX}{len(self.layers)}"
+            attrs = {"sources": (self.planes[image],), "planes": wanted, "zero_point": zero}
+            self.layers[name] = Layer("copy_planes", attrs, (), self.graph.tensors.get(image.name, image.name))
+            ty = relax.TensorType(wanted.shape(image.ty.shape[0], _shape(image)[1]), "uint8")
+            copy = relax.Var(f"{image.name}_phases", ty)
+            self.bindings.append((copy, relax.op.call_dps_packed(name, relax.Tuple([data]), out_ty=ty)))
+            self.copies[image, wanted] = copy
+        return self.copies[image, wanted]
+
+
+def _images_of(var: relax.Var) -> Any:
+    """The batch of a layer's outputs."""
+    ty = var.ty.fields[0] if isinstance(var.ty, relax.TupleType) else var.ty
+    return ty.shape[0]
+
+
+def _shape(var: relax.Var) -> tuple[Any, int, int, int]:
+    """NCHW of an image, or of a layer's outputs."""
+    ty = var.ty.fields[0] if isinstance(var.ty, relax.TupleType) else var.ty
+    channels, height, width = (int(d) for d in list(ty.shape)[1:])
+    return ty.shape[0], channels, height, width

@@ -1,0 +1,160 @@
+"""Convolutions of quantized planes against the numpy definition, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import host_targets, run_outputs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from planes import check_padding, from_planes, to_planes
+
+from sparsec.codegen_templates import integer, qplanes
+from sparsec.codegen_templates.epilogue import EpilogueOp
+from sparsec.codegen_templates.qconv import PlanesOutput, QConv, plan_qconv
+from sparsec.codegen_templates.qplanes import Geometry
+from sparsec.codegen_templates.use import Tensor
+
+AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
+SWEEP = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+def sums(x: np.ndarray, zero: int, w: np.ndarray, window: Geometry) -> np.ndarray:
+    """int32 [N, O, OH, OW], exact."""
+    top, left, bottom, right = window.padding
+    (sh, sw), (dh, dw), (kh, kw) = window.strides, window.dilation, window.kernel
+    padded = np.pad(x.astype(np.int64) - zero, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    oh = (padded.shape[2] - (kh - 1) * dh - 1) // sh + 1
+    ow = (padded.shape[3] - (kw - 1) * dw - 1) // sw + 1
+    total = np.zeros((len(x), len(w), oh, ow), np.int64)
+    for i in range(kh):
+        for j in range(kw):
+            part = padded[:, :, i * dh : i * dh + (oh - 1) * sh + 1 : sh, j * dw : j * dw + (ow - 1) * sw + 1 : sw]
+            total += np.einsum("nchw,oc->nohw", part, w[:, :, i, j].astype(np.int64))
+    return integer.wrapped(total)
+
+
+def case(rng, n, c, o, size, window: Geometry, zero: int, density: float, extreme: bool = False):
+    """(x, weights, their planes, output size, pitch)."""
+    low = rng.choice([0, 255], (n, c, *size)) if extreme else rng.integers(0, 256, (n, c, *size))
+    w = rng.choice([-128, 127], (o, c, *window.kernel)) if extreme else rng.integers(-127, 128, (o, c, *window.kernel))
+    blocks = rng.random((o, -(-c // 4), *window.kernel)) < density
+    w = (w * np.repeat(blocks, 4, axis=1)[:, :c]).astype(np.int8)
+    total = sums(low.astype(np.uint8), zero, w, window)
+    out = total.shape[2:]
+    pitch = qplanes.pitch_for(window, size[1], out[1])
+    return low.astype(np.uint8), w, total, out, pitch
+
+
+WINDOWS = st.builds(
+    Geometry,
+    kernel=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    padding=st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)),
+)
+
+
+@AVX512
+@SWEEP
+@given(
+    window=WINDOWS,
+    n=st.integers(1, 2),
+    c=st.integers(1, 9),
+    o=st.integers(1, 60),
+    size=st.tuples(st.integers(4, 12), st.integers(4, 20)),
+    zero=st.sampled_from([0, 7, 255]),
+    density=st.sampled_from([0.0, 0.2, 1.0]),
+    dense=st.booleans(),
+    extreme=st.booleans(),
+    copied=st.booleans(),
+)
+def test_planes_and_floats(target, window, n, c, o, size, zero, density, dense, extreme, copied):
+    rng = np.random.default_rng([n, c, o, *size])
+    reach = window.reach()
+    if size[0] + window.padding[0] + window.padding[2] <= reach[0] or size[1] + sum(window.padding[1::2]) <= reach[1]:
+        return
+    x, w, total, out, pitch = case(rng, n, c, o, size, window, zero, density, extreme)
+    planes = qplanes.plain(*size, pitch, *qplanes.margins(window, pitch))
+    if copied or not qplanes.serves(planes, window, out, pitch):
+        planes = qplanes.phased(*size, window, out, pitch)
+    scale = rng.uniform(1e-4, 1e-2, o)
+    bias = rng.integers(-5000, 5000, o).astype(np.int32)
+    written = qplanes.plain(*out, pitch, 17, 5)
+    conv = QConv(window, planes, zero, scale, bias, out, pitch, (PlanesOutput(0.37, 3, written), None))
+    operands = [to_planes(x, planes, zero), w]
+    types = [(written.shape(n, o), "uint8"), ((n, o, *out), "float32")]
+    tensors = [Tensor("uint8", operands[0].shape), Tensor("int8", w.shape, w)]
+    uses = plan_qconv(target.isa, tensors, (), conv, "", dense)
+    (quantized, floats), status = run_outputs(target, uses, operands, types)
+    assert status == 0
+    want = integer.rescale(integer.wrapped(total.astype(np.int64) + bias[:, None, None]),
+                           scale.astype(np.float32)[:, None, None])  # fmt: skip
+    np.testing.assert_array_equal(floats, want)
+    np.testing.assert_array_equal(
+        from_planes(quantized, written, o), integer.quantize(want, float(integer.inverse(0.37)), 3, "uint8")
+    )
+    if o % 4 == 0:
+        check_padding(quantized, written, 3)
+
+
+def vector(rng, o):
+    return rng.standard_normal(o).astype(np.float32)
+
+
+@AVX512
+@pytest.mark.parametrize("zero", [0, 31])
+@pytest.mark.parametrize("kind", ["relu", "clip", "none"])
+def test_one_quantized_output_divides_the_multiplier(target, kind, zero):
+    rng = np.random.default_rng(5)
+    window = Geometry((3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    x, w, total, out, pitch = case(rng, 1, 8, 24, (7, 9), window, 12, 0.5)
+    planes = qplanes.plain(7, 9, pitch, *qplanes.margins(window, pitch))
+    scale, bias = rng.uniform(1e-4, 1e-2, 24), vector(rng, 24)
+    step = float(np.float32(6 / 255))
+    ops = {"relu": (EpilogueOp("relu"),), "clip": (EpilogueOp("clip", (0.0, 6.0)),), "none": ()}[kind]
+    written = qplanes.plain(7, 9, pitch)
+    conv = QConv(window, planes, 12, scale, np.zeros(24, np.int32), out, pitch, (PlanesOutput(step, zero, written),))
+    tensors = [Tensor("uint8", ()), Tensor("int8", w.shape, w), Tensor("float32", (24,), bias)]
+    tensors[0] = Tensor("uint8", planes.shape(1, 8))
+    uses = plan_qconv(target.isa, tensors, (EpilogueOp("bias"), *ops), conv, "", False)
+    (got,), _ = run_outputs(target, uses, [to_planes(x, planes, 12), w, bias], [(written.shape(1, 24), "uint8")])
+    y = integer.rescale(total, integer.multiplier(1.0, scale, step)[:, None, None])
+    y = y + (bias.astype(np.float64) / step).astype(np.float32)[:, None, None]
+    if kind != "none":
+        y = np.maximum(y, 0)
+    if kind == "clip":
+        y = np.minimum(y, np.float32(6 / step))
+    np.testing.assert_array_equal(from_planes(got, written, 24), integer.quantize(y, 1.0, zero, "uint8"))
+
+
+@AVX512
+def test_residuals_and_activations(target):
+    rng = np.random.default_rng(6)
+    window = Geometry((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
+    x, w, total, out, _ = case(rng, 2, 16, 40, (7, 7), window, 100, 0.4)
+    planes, written = qplanes.plain(7, 7, 8), qplanes.plain(7, 7, 8, 9, 9)
+    scale, bias = rng.uniform(1e-4, 1e-3, 40), vector(rng, 40)
+    shortcut = rng.integers(0, 256, (2, 40, 7, 7)).astype(np.uint8)
+    other = rng.standard_normal((2, 40, 7, 7)).astype(np.float32)
+    ops = (
+        EpilogueOp("bias"),
+        EpilogueOp("round_trip", (0.05, 120)),
+        EpilogueOp("add_quantized", (0.03, 17)),
+        EpilogueOp("add"),
+        EpilogueOp("silu"),
+    )
+    outputs = (PlanesOutput(0.02, 10, written), None)
+    conv = QConv(window, planes, 100, scale, np.zeros(40, np.int32), out, 8, outputs, (written,))
+    operands = [to_planes(x, planes, 100), w, bias, to_planes(shortcut, written, 17), other]
+    tensors = [Tensor(str(o.dtype), o.shape, o if i in (1, 2) else None) for i, o in enumerate(operands)]
+    uses = plan_qconv(target.isa, tensors, ops, conv, "", False)
+    types = [(written.shape(2, 40), "uint8"), (other.shape, "float32")]
+    (quantized, floats), _ = run_outputs(target, uses, operands, types)
+    y = integer.rescale(total, scale.astype(np.float32)[:, None, None]) + bias[:, None, None]
+    y = integer.round_trip(y, 0.05, 120, "uint8") + integer.dequantize(shortcut, np.float32(0.03), 17) + other
+    want = y / (1 + np.exp(-y.astype(np.float64)))
+    np.testing.assert_allclose(floats, want, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(
+        from_planes(quantized, written, 40), integer.quantize(floats, float(integer.inverse(0.02)), 10, "uint8")
+    )

@@ -1,10 +1,11 @@
 # One command per chore. `make demo` and `make test` set up .venv themselves.
 PYTHON ?= python3
+PEER_PYTHON ?= python3.11
 VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types docs docs-check golden bench bench-bert bench-kernels wheel clean setup
+.PHONY: demo test test-all lint types docs docs-check golden peers bench bench-bars bench-public bench-kernels wheel clean setup
 
 setup: $(READY)
 
@@ -41,11 +42,20 @@ docs-check: $(READY)
 golden: $(READY)    ## rewrites the golden files
 	$(PY) -m pytest -q -n 2 --dist loadgroup tests/golden tests/docs tests/onnx_suite --update-golden
 
-bench: $(READY)     ## the public models against onnxruntime
-	$(PY) benchmarks/models.py
+# DeepSparse (evaluation only, Python 3.8 to 3.11) gets an environment of its own: it wants an old numpy.
+peers: $(READY)     ## what `bench` compares with, beside onnxruntime
+	$(PY) -m pip install -q openvino
+	$(PEER_PYTHON) -m venv $(VENV)/deepsparse
+	$(VENV)/deepsparse/bin/python -m pip install -q deepsparse==1.8.0
 
-bench-bert: $(READY)   ## BERT-base, pruned and quantized, against onnxruntime
-	$(PY) benchmarks/bert.py
+bench: $(READY)     ## BERT-base and ResNet-50, dense, pruned, int8, against every installed peer; BENCH="mlp --batch 64" …
+	$(PY) benchmarks/bench.py $(BENCH)
+
+bench-bars: $(READY)   ## every speed that is aimed at, met or missed; BENCH="resnet50:*" selects
+	$(PY) benchmarks/bars.py $(BENCH)
+
+bench-public: $(READY)   ## the public models against onnxruntime
+	$(PY) benchmarks/models.py
 
 bench-kernels: $(READY)
 	$(PY) benchmarks/kernels.py

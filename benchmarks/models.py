@@ -1,4 +1,4 @@
-"""The public models against onnxruntime, one thread, interleaved in one process: `make bench`."""
+"""The public models against onnxruntime, one thread, interleaved in one process: `make bench-public`."""
 
 from __future__ import annotations
 

@@ -65,8 +65,8 @@ class Bert(Writer):
             outputs.append((self.op("Gather", [logits, index], name, axis=2), [c.batch, c.seq]))
         return outputs
 
-    def feeds(self) -> dict[str, np.ndarray]:
-        shape = [s if isinstance(s, int) else 32 for s in (self.c.batch, self.c.seq)]
+    def feeds(self, batch: int = 1) -> dict[str, np.ndarray]:
+        shape = [batch, self.c.seq if isinstance(self.c.seq, int) else 32]
         return {
             "input_ids": np.random.default_rng(1).integers(0, self.c.vocabulary, shape),
             "attention_mask": np.ones(shape, np.int64),

@@ -61,8 +61,8 @@ class Writer:
         """Writes the nodes; returns each output's name and shape."""
         raise NotImplementedError
 
-    def feeds(self) -> dict[str, np.ndarray]:
-        """Inputs for the run that finds the ranges."""
+    def feeds(self, batch: int = 1) -> dict[str, np.ndarray]:
+        """Seeded inputs; those of one are what the ranges are of."""
         raise NotImplementedError
 
     def input(self, name: str, dtype: int, shape: list[int | str]) -> str:

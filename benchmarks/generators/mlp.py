@@ -35,5 +35,5 @@ class Mlp(Writer):
             x = self.linear(x if not i else self.op("Relu", [x]), f"layer{i}", out, k, gain=2**0.5 if i else 1.0)
         return [(x, [c.batch, c.sizes[-1]])]
 
-    def feeds(self) -> dict[str, np.ndarray]:
-        return {"x": np.random.default_rng(1).standard_normal((1, self.c.sizes[0])).astype(np.float32)}
+    def feeds(self, batch: int = 1) -> dict[str, np.ndarray]:
+        return {"x": np.random.default_rng(1).standard_normal((batch, self.c.sizes[0])).astype(np.float32)}

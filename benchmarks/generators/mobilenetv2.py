@@ -70,6 +70,6 @@ class MobileNet(Writer):
         y = self.settle(self.conv(y, f"{name}.project", (out, inner, 1)))
         return self.op("Add", [y, self.quantize(x)]) if stride == 1 and channels == out else y
 
-    def feeds(self) -> dict[str, np.ndarray]:
+    def feeds(self, batch: int = 1) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(1)
-        return {"image": rng.standard_normal((1, 3, self.c.size, self.c.size)).astype(np.float32)}
+        return {"image": rng.standard_normal((batch, 3, self.c.size, self.c.size)).astype(np.float32)}

@@ -59,6 +59,6 @@ class ResNet(Writer):
             around = self.quantize(x)
         return self.op("Relu", [self.op("Add", [y, around])])
 
-    def feeds(self) -> dict[str, np.ndarray]:
+    def feeds(self, batch: int = 1) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(1)
-        return {"image": rng.standard_normal((1, 3, self.c.size, self.c.size)).astype(np.float32)}
+        return {"image": rng.standard_normal((batch, 3, self.c.size, self.c.size)).astype(np.float32)}

@@ -130,5 +130,5 @@ class Yolo(Writer):
         extent = self.op("Mul", [grown, self.constant(f"anchors{i}", anchors)])
         return self.op("Concat", [centre, extent, names[2]], axis=4)
 
-    def feeds(self) -> dict[str, np.ndarray]:
-        return {"image": np.random.default_rng(1).random((1, 3, self.c.size, self.c.size), np.float32)}
+    def feeds(self, batch: int = 1) -> dict[str, np.ndarray]:
+        return {"image": np.random.default_rng(1).random((batch, 3, self.c.size, self.c.size), np.float32)}

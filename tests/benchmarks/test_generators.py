@@ -78,7 +78,8 @@ def test_what_the_forms_hold(name):
 @pytest.mark.parametrize("form", FORMS)
 def test_batches(name, form):
     """A batch, fixed or a name, computes what single inputs do."""
-    inputs = {k: np.concatenate([v, v[..., ::-1], v]) for k, v in feeds(name).items()}
+    writer, config = SMALL[name]
+    inputs = writer(config, None).feeds(3)
     whole = run(make(name, quantized=True, form=form, batch=3), inputs)
     single = run(make(name, quantized=True, form=form), {k: v[1:2] for k, v in inputs.items()})
     named = run(make(name, quantized=True, form=form, batch="batch"), inputs)

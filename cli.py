@@ -231,6 +231,24 @@ def analyze(
 
 
 @cli.command()
+@click.argument("model", type=_FILE, metavar="MODEL.onnx")
+@click.option("-o", "--output", type=_FILE, metavar="OUT.onnx", required=True, help="Where to write.")
+@click.option("--data", required=True, metavar="FILE.npz|DIR|python:MODULE:FUNCTION", help="Inputs to calibrate on.")
+@click.option("--sparsity", type=float, metavar="SHARE", help="Of zeros in the layers' weights, 0 to 1.")
+@click.option("--pattern", help="unstructured (default), RxC (1x4, …) or N:M (2:4, …).")
+@click.option("--quantize", type=click.Choice(["int8", "none"]), help="Default: int8.")
+@click.option("--exclude", multiple=True, metavar="NAME", help="A layer that stays as it is; * matches anything.")
+@click.option("--recipe", type=_FILE, metavar="FILE.yaml", help="All of this and more; other options override it.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of every random choice.")
+@click.option("--quiet", is_flag=True, help="Prints nothing unless it fails.")
+def sparsify(model: Path, **options: Any) -> None:
+    """Prunes and quantizes a dense model in one shot, without training."""
+    from .sparsify.console import sparsify_on_console
+
+    sparsify_on_console(model, **options)
+
+
+@cli.command()
 @click.argument("artifact", type=_FILE, metavar="MODEL.so")
 @click.option("--input", "given", type=_Assignment(), multiple=True, help="An input; the others are random.")
 @click.option("--output", type=_FILE, metavar="DIR", help="Writes every output there as NAME.npy.")

@@ -1,0 +1,91 @@
+"""Quantizes one layer during a walk: range of its input, integer weights, bias, and the nodes around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..layers import Layer
+from ..methods.problem import Problem, quadratic
+from ..moments import Moments
+from ..network import Network
+from ..walk import Walk
+from .qdq import Writer
+from .ranges import RANGES, Histogram, Range
+from .weights import ROUNDINGS, scales
+
+if TYPE_CHECKING:
+    from ..oneshot import LayerOutcome
+    from ..recipe import Quantization
+
+_DAMPING = 0.01
+
+
+def quantize_layer(
+    layer: Layer, walk: Walk, writer: Writer, how: Quantization, seed: int, row: LayerOutcome, dense: Network
+) -> None:
+    """Writes the layer in int8, or leaves it and says why in `row.float_reason`.
+
+    The weights are fitted to what the dense layer gave on its own input, given the quantized input; the bias takes over
+    the difference of the means.
+    """
+    network = walk.now.network
+    ranges = {name: activation_range(walk, name, how) for name in dict.fromkeys(layer.inputs)}
+    pairs = ((ranges[name].round_trip(now), now) for name in ranges for now, _ in walk.now.pairs(walk.dense, name))
+    groups = Moments.of(layer, pairs, walk.now.batches, seed)
+    W = layer.matrix(network.constants[layer.weight]).astype(np.float64)
+    parts = [_round(part, moments, how) for part, moments in zip(np.split(W, len(groups)), groups, strict=True)]
+    integers, scale, shift, wrong, total = (np.concatenate(p) for p in zip(*parts, strict=True))
+    row.quantization_error = float(wrong.sum() / total.sum()) if total.sum() > 0 else 0.0
+    if row.quantization_error > how.tolerance:
+        row.float_reason = f"int8 would change its output by {row.quantization_error:.1%} of its energy"
+        return
+    if layer.bias is not None:
+        network.constants[layer.bias] = (network.constants[layer.bias] + shift).astype(np.float32)
+    _write(layer, walk, writer, ranges, integers, scale)
+    row.quantized = True
+    row.sparsity = float(np.mean(integers == 0)) if row.sparsity else 0.0
+
+
+def activation_range(walk: Walk, name: str, how: Quantization) -> Range:
+    """Of a live tensor of the network as it is now."""
+    histogram = Histogram.of(lambda: (walk.now.array(name, i) for i in range(walk.now.batches)))
+    return RANGES[how.activations](histogram)
+
+
+def _round(W: np.ndarray, moments: Moments, how: Quantization) -> tuple[np.ndarray, ...]:
+    """(integers [M, K], scale [M], shift of the bias [M], squared error [1], squared output [1]) of one group."""
+    scale = scales(W, np.diag(moments.hessian))
+    problem = Problem(W, moments.hessian, 0, damping=_DAMPING)
+    integers = ROUNDINGS[how.rounding](W, scale, problem.damped())
+    V = integers * scale[:, None]
+    # E|V x - W r|² with W r = W x + W (r - x)
+    wrong = (
+        quadratic(V - W, moments.hessian)
+        - 2 * float(np.sum((W @ moments.drift) * (V - W)))
+        + quadratic(W, moments.noise)
+    )
+    shift = W @ moments.dense_mean - V @ moments.mean
+    return integers, scale, shift, np.array([max(wrong, 0.0)]), np.array([quadratic(W, moments.hessian)])
+
+
+def _write(
+    layer: Layer, walk: Walk, writer: Writer, ranges: dict[str, Range], integers: np.ndarray, scale: np.ndarray
+) -> None:
+    weight = writer.weight(layer, integers, scale)
+    bias = None
+    if layer.bias is not None and layer.kind != "MatMul" and len(ranges) == 1:
+        bias = writer.bias(layer, np.float64(next(iter(ranges.values())).scale) * scale)
+    for node, data in zip(layer.nodes, layer.inputs, strict=True):
+        # nodes that share a weight may lie in different levels, of which only the last is still to run
+        before, node.input[0] = writer.activation(data, ranges[data], share=len(layer.nodes) == 1)
+        for at, constant, axis in ((1, weight, layer.channel_axis), (2, bias, 0)):
+            if constant is not None:
+                dequantize, node.input[at] = writer.dequantized(constant, axis)
+                before.append(dequantize)
+        walk.now.groups[node.name] = [*before, node]
+
+
+def quantize_products(walk: Walk, writer: Writer, how: Quantization) -> None:
+    """Products of two activations: nothing yet."""

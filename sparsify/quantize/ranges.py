@@ -1,0 +1,130 @@
+"""Ranges of activations, from a histogram of what the calibration data made: four ways to choose where it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+LEVELS = 256
+_BINS = 2048
+_PERCENTILE = 99.99
+_SHRINK = np.linspace(0.3, 1.0, 71)
+
+
+@dataclass(frozen=True)
+class Range:
+    """x ≈ (q - zero_point) · scale with q in 0..255; 0 is always exact, so that padding is."""
+
+    scale: float
+    zero_point: int
+
+    @staticmethod
+    def of(low: float, high: float) -> Range:
+        """The range that covers [low, high] and 0."""
+        low, high = min(float(low), 0.0), max(float(high), 0.0)
+        scale = float(np.float32((high - low) / (LEVELS - 1))) or 1.0
+        return Range(scale, int(np.clip(np.rint(-low / scale), 0, LEVELS - 1)))
+
+    def round_trip(self, x: np.ndarray) -> np.ndarray:
+        """x after QuantizeLinear and DequantizeLinear, float32."""
+        scale = np.float32(self.scale)
+        q = np.clip(np.rint(x / scale) + self.zero_point, 0, LEVELS - 1)
+        return ((q - self.zero_point) * scale).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts of values in equal bins between the least and the greatest."""
+
+    counts: np.ndarray
+    edges: np.ndarray
+
+    @staticmethod
+    def of(arrays: Callable[[], Iterable[np.ndarray]]) -> Histogram:
+        """Of all finite values; `arrays` is called twice: for the range, then for the counts."""
+        bounds = [(float(a.min()), float(a.max())) for a in arrays() if a.size]
+        low = min((b[0] for b in bounds), default=0.0)
+        high = max((b[1] for b in bounds), default=0.0)
+        if not high > low:
+            high = low + (abs(low) or 1.0)
+        edges = np.linspace(low, high, _BINS + 1)
+        counts = np.zeros(_BINS, np.int64)
+        for array in arrays():
+            counts += np.histogram(array, edges)[0]
+        return Histogram(counts, edges)
+
+    @property
+    def centres(self) -> np.ndarray:
+        """Middle of each bin."""
+        return (self.edges[1:] + self.edges[:-1]) / 2
+
+
+def minmax(histogram: Histogram) -> Range:
+    """Everything that was seen."""
+    return Range.of(histogram.edges[0], histogram.edges[-1])
+
+
+def percentile(histogram: Histogram) -> Range:
+    """All but 0.01 % of the values, half of these on each side (Wu et al., Integer Quantization for Deep Learning
+    Inference, 2020)."""
+    share = np.cumsum(histogram.counts) / max(histogram.counts.sum(), 1)
+    tail = (100 - _PERCENTILE) / 200
+    first, last = np.searchsorted(share, tail, "right"), np.searchsorted(share, 1 - tail, "left")
+    last = min(last, _BINS - 1)
+    # a bin that holds the end of a range belongs to it whole
+    return Range.of(histogram.edges[min(first, last)], histogram.edges[last + 1])
+
+
+def mse(histogram: Histogram) -> Range:
+    """Least squared error (Choukroun et al., Low-bit Quantization of Neural Networks for Efficient Inference, 2019)."""
+    return min(_candidates(histogram), key=lambda r: _squared_error(histogram, r))
+
+
+def entropy(histogram: Histogram) -> Range:
+    """Least Kullback-Leibler divergence between the histograms before and after (Migacz, 8-bit Inference with
+    TensorRT, GTC 2017)."""
+    return min(_candidates(histogram), key=lambda r: _divergence(histogram, r))
+
+
+def _candidates(histogram: Histogram) -> list[Range]:
+    low, high = min(histogram.edges[0], 0.0), max(histogram.edges[-1], 0.0)
+    both = [(low * s, high * s) for s in _SHRINK]
+    one = [(low, high * s) for s in _SHRINK] + [(low * s, high) for s in _SHRINK] if low < 0 < high else []
+    return list(dict.fromkeys(Range.of(a, b) for a, b in both + one))
+
+
+def _squared_error(histogram: Histogram, candidate: Range) -> float:
+    x = histogram.centres
+    return float(np.sum(histogram.counts * np.square(candidate.round_trip(x) - x)))
+
+
+def _divergence(histogram: Histogram, candidate: Range) -> float:
+    """Of the clipped histogram from the one that is flat within each level, as far as that was not empty."""
+    x, p = histogram.centres, histogram.counts.astype(np.float64)
+    level = np.clip(np.rint(x / candidate.scale) + candidate.zero_point, 0, LEVELS - 1).astype(int)
+    inside = np.abs(candidate.round_trip(x) - x) <= candidate.scale
+    clipped = np.where(inside, p, 0.0)
+    # what is cut off is counted at the ends
+    for end in (0, LEVELS - 1):
+        at = np.flatnonzero(inside & (level == end))
+        lost = p[~inside & (level == end)].sum()
+        if lost and len(at):
+            clipped[at[0] if end == 0 else at[-1]] += lost
+    filled = (p > 0) & inside
+    mass = np.bincount(level, np.where(inside, p, 0.0), LEVELS)
+    width = np.bincount(level, filled, LEVELS)
+    q = np.where(filled, mass[level] / np.maximum(width[level], 1), 0.0)
+    p, q = clipped / max(clipped.sum(), 1), q / max(q.sum(), 1)
+    both = (p > 0) & (q > 0)
+    # a filled bin of p where q is empty cannot be told from noise of the calibration set
+    return float(np.sum(p[both] * np.log(p[both] / q[both])))
+
+
+RANGES: dict[str, Callable[[Histogram], Range]] = {
+    "minmax": minmax,
+    "percentile": percentile,
+    "mse": mse,
+    "entropy": entropy,
+}

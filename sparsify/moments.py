@@ -78,7 +78,8 @@ def columns(layer: Layer, data: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     taps = []
     for tap in np.ndindex(*layer.shape[2:]):
         where = [p * s + t * d for p, s, t, d in zip(position, layer.strides, tap, layer.dilations, strict=True)]
-        taps.append(padded[(batch, slice(None), *where)].reshape(len(chosen), layer.groups, -1))
+        index = (batch, slice(None), *where)
+        taps.append(padded[index].reshape(len(chosen), layer.groups, -1))
     return np.concatenate(taps, axis=2).transpose(1, 0, 2)
 
 

@@ -41,7 +41,7 @@ def alps(problem: Problem) -> np.ndarray:
         V = candidate * mask
         dual = dual + penalty * (ridge - V)
         if i % _CHECK == _CHECK - 1:
-            changed = np.count_nonzero(mask != before) / max(np.count_nonzero(mask), 1)
+            changed = float(np.sum(mask != before) / np.sum(mask)) if mask.any() else 0.0
             before = mask
             if changed <= _SETTLED:
                 break

@@ -64,4 +64,6 @@ class Writer:
         return self._node("DequantizeLinear", inputs, back, axis=axis), back
 
     def _node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> NodeProto:
-        return helper.make_node(kind, inputs, [output], name=self.network.fresh(f"{output}_node"), **attributes)
+        node = helper.make_node(kind, inputs, [output], name=self.network.fresh(f"{output}_node"))
+        node.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+        return node

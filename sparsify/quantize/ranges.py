@@ -71,8 +71,8 @@ def percentile(histogram: Histogram) -> Range:
     Inference, 2020)."""
     share = np.cumsum(histogram.counts) / max(histogram.counts.sum(), 1)
     tail = (100 - _PERCENTILE) / 200
-    first, last = np.searchsorted(share, tail, "right"), np.searchsorted(share, 1 - tail, "left")
-    last = min(last, _BINS - 1)
+    first = int(np.searchsorted(share, tail, "right"))
+    last = min(int(np.searchsorted(share, 1 - tail, "left")), _BINS - 1)
     # a bin that holds the end of a range belongs to it whole
     return Range.of(histogram.edges[min(first, last)], histogram.edges[last + 1])
 

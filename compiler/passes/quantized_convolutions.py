@@ -27,6 +27,8 @@ from .layer_anchor import Values
 
 Wanted: TypeAlias = tuple[float, int]
 """Scale and zero point of u8."""
+Image: TypeAlias = tuple[relax.Var, Wanted]
+"""A float variable as u8, or an 8-bit one as it is."""
 
 
 def quantized_convolutions(graph: Graph) -> Graph:
@@ -38,7 +40,8 @@ def quantized_convolutions(graph: Graph) -> Graph:
 class _Chain:
     """A convolution and what is computed on its sums; `outputs` are what is wanted of the last value."""
 
-    data: tuple[relax.Var, Wanted]
+    data: Image
+    zero_point: int
     weights: np.ndarray
     window: Geometry
     scale: np.ndarray
@@ -48,7 +51,7 @@ class _Chain:
     """int32 [O]."""
     epilogue: list[EpilogueOp] = field(default_factory=list)
     operands: list[Any] = field(default_factory=list)
-    """Constants, float variables, and (float variable, Wanted) of quantized ones."""
+    """Constants, float variables, and images."""
 
 
 class _Former:
@@ -105,17 +108,22 @@ class _Former:
         data = self._quantized(call.args[0])
         weights = _weights(call.args[1], self.values)
         shape, out = _image(call.args[0]), _image(var)
-        if data is None or weights is None or shape is None or out is None or int(call.attrs.groups) != 1:
+        if data is None or weights is None or shape is None or out is None:
             return None
         array, weight_scale = weights
+        array = ungrouped(array, int(call.attrs.groups))
         window = Geometry(
             array.shape[2:], _ints(call.attrs.strides), _ints(call.attrs.dilation), _ints(call.attrs.padding)
         )
-        scale = np.float64(data[1][0]) * weight_scale.astype(np.float64)
-        return _Chain(data, array, window, scale, var, np.zeros(len(array), np.int32))
+        image, (x_scale, zero) = data
+        scale = np.float64(x_scale) * weight_scale.astype(np.float64)
+        return _Chain(image, zero, array, window, scale, var, np.zeros(len(array), np.int32))
 
-    def _quantized(self, expr: relax.Expr) -> tuple[relax.Var, Wanted] | None:
-        """(variable, what is wanted of it) for a dequantized 8-bit image: the float it was made of, or itself."""
+    def _quantized(self, expr: relax.Expr) -> tuple[Image, Wanted] | None:
+        """(the image, scale and zero point that give back numbers) of a dequantized one.
+
+        The scale need not be that of the quantization: integer forms of products have it elsewhere.
+        """
         value = self.values.get(expr) if isinstance(expr, relax.Var) else None
         if value is None or op_name(value) != "relax.dequantize" or not isinstance(value.args[0], relax.Var):
             return None
@@ -123,10 +131,10 @@ class _Former:
         wanted = _parameters(value, str(data.ty.dtype), self.values)
         if wanted is None or _image(data) is None:
             return None
-        made = self.values.get(data)
-        if made is not None and self._parameters_of(data) == wanted:
-            return made.args[0], wanted
-        return data, wanted
+        made = self._parameters_of(data)
+        if made is not None and made[1] == wanted[1]:
+            return (self.values[data].args[0], made), wanted
+        return (data, wanted), wanted
 
     def _parameters_of(self, var: relax.Var) -> Wanted | None:
         """Scale and zero point, where the variable is a quantization of a float."""
@@ -163,7 +171,7 @@ class _Former:
             source = self._quantized(other)
             if source is not None and tvm_ffi.structural_equal(other.ty, last.ty):
                 chain.epilogue.append(EpilogueOp("add_quantized", source[1]))
-                chain.operands.append(source)
+                chain.operands.append(source[0])
                 self._extend(chain, reader)
                 return True
         step = epilogue_op(last, value, 1, self.values)
@@ -274,7 +282,7 @@ class _Former:
         operands = [self.made[o] if isinstance(o, tuple) else o for o in chain.operands]
         attrs = {
             "window": chain.window,
-            "zero_point": chain.data[1][1],
+            "zero_point": chain.zero_point,
             "scale": chain.scale,
             "bias": chain.bias,
             "outputs": (*wanted, *([None] if floats else [])),
@@ -323,6 +331,21 @@ class _Former:
         name = self._layer("from_planes", {}, (), var)
         self.bindings.append((var, relax.op.call_dps_packed(name, relax.Tuple([image]), out_ty=var.ty)))
         return True
+
+
+def ungrouped(weights: np.ndarray, groups: int) -> np.ndarray:
+    """[O, C / groups, KH, KW] to [O, C, KH, KW]: zeros where a channel is of another group.
+
+    The pattern of zeros is compiled in, so a convolution in groups is a sparse one.
+    """
+    if groups == 1:
+        return weights
+    O, C = weights.shape[:2]  # noqa: E741
+    whole = np.zeros((O, C * groups, *weights.shape[2:]), weights.dtype)
+    for row in range(O):
+        first = row * groups // O * C
+        whole[row, first : first + C] = weights[row]
+    return whole
 
 
 def _ints(values: Any) -> Any:

@@ -148,6 +148,20 @@ def test_residuals_pools_and_concatenation(batch, tmp_path):
     compare(model, (2, 3, 24, 28), tmp_path, 0.2, dims)
 
 
+def test_groups(tmp_path):
+    """Depthwise and grouped convolutions, at both strides."""
+    net = Net(np.random.default_rng(5))
+    x = net.q("x", 0.03, 120)
+    same = {"pads": [1, 1, 1, 1]}
+    outputs = [
+        net.q(net.conv(x, o, 12, (3, 3), density=1, group=group, strides=[stride] * 2, **same), 0.05, 128)
+        for o, group, stride in ((12, 12, 1), (24, 12, 2), (18, 2, 1), (12, 3, 2))
+    ]
+    model = net.model([1, 12, 9, 21], outputs)
+    assert families(model, tmp_path).count("qconv") == 4
+    compare(model, (1, 12, 9, 21), tmp_path, 0.05)
+
+
 def test_quantized_everywhere(tmp_path):
     """Outputs of convolutions and of additions are quantized too."""
     net = Net(np.random.default_rng(4))

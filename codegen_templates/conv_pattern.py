@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .catalogue import find, source
-from .epilogue import EpilogueOp, epilogue_text
+from .epilogue import FULL_TENSOR, EpilogueOp, epilogue_text, vector_lines
 from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
 from .planes import ConvGeometry, Planes, plain_planes, tap_offsets
 from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, ceil_div, product
@@ -16,7 +16,6 @@ _RUN_BYTES = 512 << 10
 """Of input planes that should stay in the L2 cache while the blocks of output channels pass by."""
 _TILE = 16
 _UNLIMITED = 1 << 62
-_FULL_TENSOR = ("add", "mul")
 
 
 def plan_pattern(
@@ -53,13 +52,13 @@ def plan_pattern(
     row = find("conv2d_dense" if dense else "conv2d_sparse", isa)
     text = epilogue_text(epilogue)
     taking = [op for op in epilogue if op.takes_operand]
-    whole = {
-        name: 2 + i for i, (name, op) in enumerate(zip(text.parameters, taking, strict=True)) if op.kind in _FULL_TENSOR
-    }
+    named = list(zip(text.parameters, taking, strict=True))
+    whole = {name: 2 + i for i, (name, op) in enumerate(named) if op.kind in FULL_TENSOR}
+    lines = vector_lines(epilogue, tuple(_lanes(name, name in whole) for name, _ in named))
     rows = rows_per_block(O)
     name = f"conv_pattern_avx512_r{rows}_{text.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, rows=rows, epilogue=text, whole=list(whole))
+    unit = source(row.template, name, symbol=symbol, rows=rows, epilogue=text, lines=lines, whole=list(whole))
     plain = plain_planes(target.height, target.width)
     pointers = (
         source_planes, Packed(values), Packed(starts), Code(code), Packed(target.constant()),
@@ -75,6 +74,13 @@ def plan_pattern(
     per_position = weights.size if dense else int(np.count_nonzero(weights))
     macs = product((images, target.height, target.width)) * per_position
     return KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, reason, macs)
+
+
+def _lanes(name: str, whole: bool) -> str:
+    """C: the values of an epilogue's tensor that belong to the lanes of a tile."""
+    if not whole:
+        return f"vset({name}[channel])"
+    return f"gathered({name} + (n * channels + channel) * {name}_planes->plane, {name}_from, {name}_n)"
 
 
 def matrix_of(weights: np.ndarray, groups: int) -> np.ndarray:

@@ -41,6 +41,9 @@ def plan_pattern(
     units = matrix_of(weights, geometry.groups)
     taps = 4 * tap_offsets(planes, (KH, KW), geometry)
     channels = units.shape[1] // len(taps)
+    run = max(1, _RUN_BYTES // (4 * _TILE * channels * planes.phases_h * planes.phases_w)) * _TILE
+    positions = (target.height - 1) * planes.pitch + target.width
+    tiles = -(-min(run, positions) // _TILE)
     if dense:
         blocks = dense_blocks(O, len(taps))
         values, starts = dense_stream(units, blocks)
@@ -48,7 +51,9 @@ def plan_pattern(
     else:
         blocks = row_blocks(units != 0)
         values, starts = stream(units, blocks)
-        code = PatternCode("f32", (4 * planes.plane * np.arange(channels)[:, None] + taps).reshape(-1), blocks)
+        code = PatternCode(
+            "f32", (4 * planes.plane * np.arange(channels)[:, None] + taps).reshape(-1), blocks, tiles=tiles
+        )
     row = find("conv2d_dense" if dense else "conv2d_sparse", isa)
     text = epilogue_text(epilogue)
     taking = [op for op in epilogue if op.takes_operand]
@@ -65,8 +70,6 @@ def plan_pattern(
         *(Packed(layouts.get(index, plain).constant()) for index in whole.values()),
         *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
     )  # fmt: skip
-    run = max(1, _RUN_BYTES // (4 * _TILE * channels * planes.phases_h * planes.phases_w)) * _TILE
-    positions = (target.height - 1) * planes.pitch + target.width
     readable = positions if planes.plain else _UNLIMITED
     scalars = (O, channels * planes.plane, O * target.plane, planes.pitch, run, readable)
     images: Size = out.shape[0]

@@ -40,10 +40,13 @@ class PatternCode:
     turns: int = 1
     """Not 1: the code is a loop, and every turn takes `offsets` again, `turn_bytes` further on."""
     turn_bytes: int = 0
+    tiles: int = 0
+    """Not 0: a block runs for about so many tiles before the next one does, and each time fetches its part of that
+    one's code and weights ahead of it. Code that comes from memory runs at a fifth of its rate."""
 
     def digest(self) -> str:
         """Of everything that the code depends on."""
-        digest = hashlib.sha256(f"{self.kind} {self.turns} {self.turn_bytes} ".encode())
+        digest = hashlib.sha256(f"{self.kind} {self.turns} {self.turn_bytes} {self.tiles} ".encode())
         digest.update(self.offsets.astype(np.int64).tobytes())
         for block in self.blocks:
             digest.update(f"{block.rows} {len(block.k)} ".encode())

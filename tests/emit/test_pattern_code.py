@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sparsec.codegen_templates.pattern import PatternCode, dense_blocks, row_blocks, rows_per_block
-from sparsec.compiler.emit.code.x86 import assembler, encode, encode_block
+from sparsec.compiler.emit.code.x86 import assembler, encode, encode_block, lines_ahead
 
 
 def assembled(text: str, folder) -> bytes:
@@ -31,6 +31,24 @@ def test_bytes_are_the_assembler_s(kind, rows, depth, density, tmp_path):
     code = PatternCode(kind, 9 * 64 * np.arange(depth), row_blocks(occupied))
     for block in code.blocks:
         assert encode_block(code, block) == assembled(assembler(code, block), tmp_path)
+
+
+@pytest.mark.parametrize("tiles", [1, 4, 1000])
+def test_code_that_fetches_the_next_block_s(tiles, tmp_path):
+    occupied = np.random.default_rng(tiles).random((50, 600)) < 0.2
+    code = PatternCode("f32", 64 * np.arange(600), row_blocks(occupied), tiles=tiles)
+    for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
+        assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
+
+
+@pytest.mark.parametrize("tiles", [1, 3, 50])
+def test_all_of_the_next_block_is_fetched(tiles):
+    code = PatternCode("f32", 64 * np.arange(600), row_blocks(np.ones((100, 600), bool)), tiles=tiles)
+    table = np.frombuffer(encode(code), "<u4")
+    blocks = len(code.blocks)
+    sizes, lines = np.diff(table[: blocks + 1].astype(int)), table[blocks + 1 : 3 * blocks + 1].reshape(2, -1)
+    assert (64 * tiles * lines[0] >= 0.97 * np.roll(sizes, -1) - 64).all()
+    assert (64 * tiles * lines[1] >= np.roll([4 * len(b.k) for b in code.blocks], -1)).all()
 
 
 @pytest.mark.parametrize("kind", ["f32", "u8s8"])

@@ -9,7 +9,7 @@ import numpy as np
 from .catalogue import find, source
 from .epilogue import FULL_TENSOR, EpilogueOp, epilogue_text, vector_lines
 from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
-from .planes import ConvGeometry, Planes, plain_planes, tap_offsets
+from .planes import ConvGeometry, Planes, plain_planes, tap_offsets, tile_segments
 from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, ceil_div, product
 
 _RUN_BYTES = 512 << 10
@@ -65,13 +65,14 @@ def plan_pattern(
     symbol = f"sparsec_k_{name}"
     unit = source(row.template, name, symbol=symbol, rows=rows, epilogue=text, lines=lines, whole=list(whole))
     plain = plain_planes(target.height, target.width)
+    tensors = [layouts.get(index, plain) for index in whole.values()]
+    readable = positions if planes.plain else _UNLIMITED
     pointers = (
         source_planes, Packed(values), Packed(starts), Code(code), Packed(target.constant()),
-        *(Packed(layouts.get(index, plain).constant()) for index in whole.values()),
+        *(Packed(tile_segments(t, planes.pitch, readable)) for t in (target, *tensors)),
         *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
     )  # fmt: skip
-    readable = positions if planes.plain else _UNLIMITED
-    scalars = (O, channels * planes.plane, O * target.plane, planes.pitch, run, readable)
+    scalars = (O, channels * planes.plane, O * target.plane, *(t.plane for t in tensors), planes.pitch, run, readable)
     images: Size = out.shape[0]
     extent = images * ceil_div(positions, run) * len(blocks)
     per_position = weights.size if dense else int(np.count_nonzero(weights))
@@ -83,7 +84,7 @@ def _lanes(name: str, whole: bool) -> str:
     """C: the values of an epilogue's tensor that belong to the lanes of a tile."""
     if not whole:
         return f"vset({name}[channel])"
-    return f"gathered({name} + (n * channels + channel) * {name}_planes->plane, {name}_from, {name}_n)"
+    return f"gathered({name} + (n * channels + channel) * {name}_plane, {name}_from)"
 
 
 def matrix_of(weights: np.ndarray, groups: int) -> np.ndarray:

@@ -34,4 +34,21 @@ static inline void sparsec_fill_pads(const sparsec_planes *p, uint32_t *plane, u
         }
 }
 
+/* Lanes of a tile and where they go: `tile_segments` of planes.py. */
+typedef struct {
+    int32_t to;
+    uint32_t lanes;
+} sparsec_segment;
+
+typedef struct {
+    const sparsec_segment *segments;
+    int count;
+} sparsec_segments;
+
+static inline sparsec_segments sparsec_find_segments(const int32_t *table, int64_t tile) {
+    const int32_t *first = table + 1 + tile;
+    const sparsec_segments s = {(const sparsec_segment *)(table + 2 + table[0]) + first[0], first[1] - first[0]};
+    return s;
+}
+
 #endif

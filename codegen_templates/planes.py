@@ -9,7 +9,8 @@ on. Counts are in elements: floats, or four bytes.
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,9 +61,6 @@ class Planes:
     def constant(self) -> np.ndarray:
         """The struct of planes.h; all sizes must be known."""
         return np.asarray(astuple(self), np.int64)
-
-
-FIELDS = tuple(field.name for field in fields(Planes))
 
 
 def plain_planes(height: Size, width: Size) -> Planes:
@@ -123,3 +121,36 @@ def tap_offsets(planes: Planes, taps: tuple[int, int], geometry: ConvGeometry) -
             which = y % planes.stride_h * planes.phases_w + x % planes.stride_w
             offsets.append(which * planes.phase + y // planes.stride_h * planes.pitch + x // planes.stride_w)
     return np.asarray(offsets, np.int64)
+
+
+@lru_cache(maxsize=256)
+def tile_segments(planes: Planes, pitch: int, readable: int) -> np.ndarray:
+    """Where the lanes of every tile go: int32, for planes.h.
+
+    A tile is 16 output positions in a line over rows of the image with `pitch`; the last begins early where it would
+    reach beyond `readable` positions. A segment is lanes that lie in one row of one phase, or that go on from there:
+    (element of lane 0, lanes as bits) without phases, lane i at element + i; with phases (element of the first lane,
+    lanes), and the lanes are next to each other from there on.
+    """
+    positions = (planes.height - 1) * pitch + planes.width
+    begins = np.arange(0, positions, LINE)
+    starts = begins - np.maximum(0, begins + LINE - readable)
+    lane = np.arange(LINE)
+    position = starts[:, None] + lane
+    h, w = position // pitch, position % pitch
+    y, x = h + planes.top, w + planes.left
+    stored = (y % planes.stride_h < planes.phases_h) & (x % planes.stride_w < planes.phases_w)
+    here = (position >= begins[:, None]) & (position < positions) & (w < planes.width) & stored
+    phase = y % planes.stride_h * planes.phases_w + x % planes.stride_w
+    element = phase * planes.phase + y // planes.stride_h * planes.pitch + x // planes.stride_w
+    tile, lanes = np.nonzero(here)
+    row = h[here] if planes.stride_w > 1 else np.zeros_like(tile)
+    keys = np.stack([tile, row, element[here] * planes.stride_w - lanes], 1)
+    found, which = np.unique(keys, axis=0, return_inverse=True)
+    bits = np.zeros(len(found), np.int64)
+    np.bitwise_or.at(bits, which.reshape(-1), 1 << lanes)
+    to = found[:, 2] if planes.stride_w == 1 else np.full(len(found), np.iinfo(np.int64).max)
+    if planes.stride_w > 1:
+        np.minimum.at(to, which.reshape(-1), element[here])
+    first = np.searchsorted(found[:, 0], np.arange(len(begins) + 1))
+    return np.concatenate([[len(begins)], first, np.stack([to, bits], 1).reshape(-1)]).astype(np.int32)

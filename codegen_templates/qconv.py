@@ -90,7 +90,8 @@ def plan_qconv(
     O, C = weights.shape[:2]  # noqa: E741
     M, tiles = groups(O) * GROUP, tiles_of(*conv.out, conv.pitch)
     units = units_of(weights)
-    blocks, code, values, starts = _compiled(units, conv, dense)
+    run = run_of(tiles, units.shape[1], -(-M // rows_per_block(M)))
+    blocks, code, values, starts = _compiled(units, conv, dense, run)
     start = integer.wrapped(-conv.zero_point * weights.sum((1, 2, 3), dtype=np.int64) + conv.bias)
     steps = _steps(epilogue, operands)
     factor = _common_factor(steps, conv)
@@ -114,7 +115,6 @@ def plan_qconv(
             pointers.append(Operand(step.operand))
     pointers.append(Packed(np.asarray([*text.numbers, 0], np.float32)))
     pointers += [Output(i) for i in range(len(conv.outputs))]
-    run = run_of(tiles, units.shape[1], len(blocks))
     scalars: list[Size] = [M, O, 4 * groups(C) * conv.x.plane, 4 * conv.x.lead, tiles, run, conv.out[0] * conv.out[1]]
     for planes in conv.residual:
         scalars += [planes.plane, planes.lead]
@@ -137,7 +137,7 @@ def run_of(tiles: int, depth: int, blocks: int) -> int:
 
 
 def _compiled(
-    units: np.ndarray, conv: QConv, dense: bool
+    units: np.ndarray, conv: QConv, dense: bool, run: int
 ) -> tuple[tuple[RowBlock, ...], PatternCode, np.ndarray, np.ndarray]:
     """(row blocks, their code, the stream of weights, where each block's begins)."""
     taps = 4 * tap_offsets(conv.x, conv.window)
@@ -148,7 +148,7 @@ def _compiled(
         return blocks, PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane), *dense_stream(flat, blocks)
     blocks = row_blocks(flat != 0)
     offsets = (4 * conv.x.plane * np.arange(depth)[:, None] + taps).reshape(-1)
-    return blocks, PatternCode("u8s8", offsets, blocks), *stream(flat, blocks)
+    return blocks, PatternCode("u8s8", offsets, blocks, tiles=run), *stream(flat, blocks)
 
 
 def _filled(array: np.ndarray, length: int) -> np.ndarray:

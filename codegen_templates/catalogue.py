@@ -48,6 +48,8 @@ def _plain(family: str, summary: str, isas: tuple[str, ...] = ("any",), template
 # 32 registers hold 24 accumulators, one row of inputs and a broadcast; 16 registers hold 12.
 _GEMM_TILES = {"avx512": (8, 3), "avx2": (4, 3), "generic": (4, 3), "neon": (8, 3)}
 _CONV_TILES = {"avx512": (8, 3), "avx2": (4, 3), "generic": (4, 3), "neon": (8, 3)}
+# Keys by vectors of queries; keys divide a vector.
+_ATTENTION_TILES = {"avx512": (8, 2), "avx2": (4, 2), "generic": (4, 2), "neon": (4, 4)}
 _DEPTHWISE_TILES = dict.fromkeys(LANES, (1, 4))
 
 CATALOGUE: tuple[Kernel, ...] = (
@@ -69,6 +71,9 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("from_planes", "planes of u8 to NCHW", ("avx512",)),
     *_plain("copy_planes", "planes of u8 with other padding, by phases, or side by side", ("avx512",)),
     *_plain("pool_planes", "maximum over windows of u8 planes", ("avx512",)),
+    *_tiled(
+        "attention", "attention_f32", "softmax(Q·Kᵀ + mask)·V in tiles of queries, the scores in L1", _ATTENTION_TILES
+    ),
     *_plain("attention_u8", "quantized attention of a head, scores in tiles of 16 queries", ("avx512",)),
     *_plain("panels", "rows to panels of 16 columns, in squares of 16x16", ("avx512",)),
     *_plain("pack_panels", "run-time B into panels, transposed where it lies along k"),

@@ -33,6 +33,7 @@ from .passes.plan_planes import plan_planes
 from .passes.quantized_convolutions import quantized_convolutions
 from .passes.recognize_activations import expand_activations, recognize_activations
 from .passes.recognize_attention import recognize_attention
+from .passes.recognize_float_attention import recognize_float_attention
 from .passes.recognize_layer_norm import recognize_layer_norm
 from .target import Target
 
@@ -167,6 +168,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("attention", "attention with quantized operands, whole", _attention, _script),
     Stage("qconv", "convolutions of quantized images, and what lies between them", _quantized_convolutions, _script),
     Stage("plan_planes", "layouts of quantized images", _plan_planes, _script),
+    Stage("float_attention", "attention in float32, whole", _pass(recognize_float_attention), _script),
     Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _fuse_layers, _script),
     Stage("choose", "the kernel of each product and convolution with constant weights", _choose, _script),
     Stage("expand", "activations that no layer took become operators again", _pass(expand_activations), _script),

@@ -11,7 +11,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ...codegen_templates import attention, conv, custom, gather, gemm, norm, pool, qconv, qgemm, qplanes_move, spmm
+from ...codegen_templates import (
+    attention,
+    conv,
+    custom,
+    float_attention,
+    gather,
+    gemm,
+    norm,
+    pool,
+    qconv,
+    qgemm,
+    qplanes_move,
+    spmm,
+)
 from ...codegen_templates.layout import ROWS
 from ...codegen_templates.planes import ConvGeometry
 from ...codegen_templates.tile_epilogue import Quantization, constant_quantization, plan_run_quantization
@@ -234,4 +247,13 @@ def _qpool(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[
     attrs = layer.attrs
     return qplanes_move.plan_pool_planes(
         isa, operands[0], attrs["sources"][0], attrs["planes"], attrs["window"], attrs["zero_point"]
+    )
+
+
+@_family("float_attention")
+def _float_attention(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    q, k, v, *mask = operands
+    attrs = layer.attrs
+    return float_attention.plan_float_attention(
+        isa, q, k, v, out, attrs["scale"], mask[0] if mask else None, attrs["axes"]
     )

@@ -128,7 +128,23 @@ def images():
     return model("images", lines, [1, 4, 8, 8], [1, 4, 4, 4], weights), {"target": "avx512"}, shown
 
 
-MODELS = {"encoder": encoder, "pixels": pixels, "integers": integers, "images": images}
+def attention():
+    """Attention in float32, as torch exports it; of it, the pass it is for."""
+    lines = """
+        q = Transpose <perm = [0, 2, 1, 3]> (x)
+        k = Transpose <perm = [0, 2, 3, 1]> (x)
+        qs = Mul (q, root)
+        ks = Mul (k, root)
+        scores = MatMul (qs, ks)
+        weights = Softmax <axis = -1> (scores)
+        context = MatMul (weights, q)
+        y = Transpose <perm = [0, 2, 1, 3]> (context)
+    """
+    shown = {f"{name}.py.txt" for name in ("plan_planes", "float_attention")}
+    return model("attention", lines, [1, 8, 2, 4], [1, 8, 2, 4], [scalar("root", 0.5)]), {}, shown
+
+
+MODELS = {"encoder": encoder, "pixels": pixels, "integers": integers, "images": images, "attention": attention}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -172,7 +188,7 @@ def test_golden(written, request):
 
 PASSES = {
     "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "integer_forms": "integers",
-    "attention": "integers", "qconv": "images", "plan_planes": "images",
+    "attention": "integers", "qconv": "images", "plan_planes": "images", "float_attention": "attention",
     "choose": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
 }  # fmt: skip
 

@@ -58,6 +58,12 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_tiled("depthwise", "depthwise", "depthwise convolution of planes; epilogue", _DEPTHWISE_TILES),
     *_plain("spmm_f32", "sparse W·X, the pattern as code, 28 rows by 16 columns; epilogue", ("avx512",), "spmm"),
     *_plain("spmm_u8s8", "the same for int8 in blocks of 1x4, exact int32 sums", ("avx512",), "spmm"),
+    *_plain(
+        "gathered_u8s8",
+        "the same for int8 whose zeros lie anywhere: four inputs gathered per block of rows",
+        ("avx512",),
+        "spmm",
+    ),
     *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", ("avx512",), "spmm"),
     *_plain("conv2d_sparse", "sparse convolution, the pattern as code; epilogue", ("avx512",), "conv_pattern"),
     *_plain("conv2d_dense", "convolution in the same tiles, by loops over channels", ("avx512",), "conv_pattern"),

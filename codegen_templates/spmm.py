@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 
 from .catalogue import find, source
 from .epilogue import EpilogueOp
+from .gathered import GatherCode, gather_blocks, gather_stream
 from .layout import COLUMNS, ROWS, Layout
 from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
 from .tile_epilogue import Quantization, tile_epilogue
-from .use import OUT, Code, KernelUse, Operand, Packed, Size, ceil_div
+from .use import OUT, AnyCode, Code, KernelUse, Operand, Packed, Size, ceil_div
 
+Method: TypeAlias = Literal["pattern", "dense", "gather"]
+_FAMILIES: dict[Method, str] = {"pattern": "spmm", "dense": "dense", "gather": "gathered"}
 _RUN_BYTES = 640 << 10
 """Of panels that should stay in the L2 cache while the blocks of rows pass by."""
 
 
-def plan_panels(isa: str, columns: Size, depth: int, *, quantized: bool, signed: bool) -> list[KernelUse]:
-    """Rows [columns, depth] to panels; u8 in groups of four, or float."""
+def plan_panels(
+    isa: str, columns: Size, depth: int, *, quantized: bool, signed: bool, planes: bool = False
+) -> list[KernelUse]:
+    """Rows [columns, depth] to panels; u8 in groups of four or, for products that gather, in planes, or float."""
     row = find("panels", isa)
-    name = "panels" + ("_u8" if quantized else "_f32") + ("_signed" if signed else "")
+    name = "panels" + ("_u8" if quantized else "_f32") + "_planes" * planes + "_signed" * signed
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, quantized=quantized, flip=signed)
+    unit = source(row.template, name, symbol=symbol, quantized=quantized, flip=signed, planes=planes)
     words = depth // 4 if quantized else depth
     scalars = (columns, words)
     return [
@@ -35,29 +42,33 @@ def plan_spmm(
     epilogue: tuple[EpilogueOp, ...],
     quantization: Quantization | None,
     reason: str,
-    dense: bool = False,
+    method: Method = "pattern",
     layouts: tuple[Layout, ...] = (ROWS,),
     first_extra: int = 2,
 ) -> list[KernelUse]:
     """`weights`[M, K] (float32, or int8 with K a multiple of 4) times panels -> [columns, M], in each of `layouts`.
 
     Epilogue operands are the layer's operands from `first_extra` on. `dense` takes every weight, by a loop instead of
-    straight-line code. What layouts there may be, and what they ask of the operands, tile_epilogue.py says.
+    straight-line code; `gather` is for int8 whose zeros lie anywhere, and reads panels in planes. What layouts there
+    may be, and what they ask of the operands, tile_epilogue.py says.
     """
     kind = "f32" if quantization is None else "u8s8"
-    row = find(f"{'dense' if dense else 'spmm'}_{kind}", isa)
+    row = find(f"{_FAMILIES[method]}_{kind}", isa)
     M = len(weights)
     units = units_of(weights)
-    if dense:
+    step = 4 * COLUMNS
+    code: AnyCode
+    if method == "dense":
         blocks = dense_blocks(M)
         values, starts = dense_stream(units, blocks)
+        code = PatternCode(kind, np.zeros(1, np.int64), blocks, units.shape[1], step)
+    elif method == "gather":
+        gathered = gather_blocks(weights != 0)
+        values, starts = gather_stream(weights, gathered)
+        code = GatherCode(COLUMNS * np.arange(weights.shape[1]), gathered)
     else:
         blocks = row_blocks(units != 0)
         values, starts = stream(units, blocks)
-    step = 4 * COLUMNS
-    if dense:
-        code = PatternCode(kind, np.zeros(1, np.int64), blocks, units.shape[1], step)
-    else:
         code = PatternCode(kind, step * np.arange(units.shape[1]), blocks)
     rows = rows_per_block(M)
     finish = tile_epilogue(epilogue, quantization, layouts, first_extra)
@@ -66,8 +77,8 @@ def plan_spmm(
     unit = source(row.template, name, symbol=symbol, rows=rows, e=finish.values)
     per_column = units.shape[1] * 4
     run = max(COLUMNS, _RUN_BYTES // per_column // COLUMNS * COLUMNS)
-    extent = ceil_div(columns, run) * len(blocks)
-    macs = columns * (weights.size if dense else int(np.count_nonzero(weights)))
+    extent = ceil_div(columns, run) * len(code.blocks)
+    macs = columns * (weights.size if method == "dense" else int(np.count_nonzero(weights)))
     scalars = (M, columns, per_column * COLUMNS, run)
     pointers = (Operand(0), Packed(values), Packed(starts), Code(code), *finish.pointers)
     return [KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, reason, macs, n_outputs=finish.n_outputs)]

@@ -87,7 +87,8 @@ def tile_epilogue(
     outputs = []
     for number, layout in enumerate(layouts):
         kind = layout if isinstance(layout, str) else "bytes"
-        outputs.append({"kind": kind, "name": f"Y{number}", "how": f"how{number}"})
+        planes = isinstance(layout, Quantized) and layout.planes
+        outputs.append({"kind": kind, "name": f"Y{number}", "how": f"how{number}", "planes": planes})
         if isinstance(layout, Quantized):
             declared.append(("const float *", f"how{number}"))
             pointers.append(Packed(np.array([inverse(layout.scale), layout.zero_point], np.float32)))
@@ -109,7 +110,7 @@ def tile_epilogue(
         "arguments": ", ".join(name for _, name in declared),
     }
     text = epilogue_text(ops)
-    kinds = "_".join({"rows": "", "panels": "panels", "bytes": "u8"}[o["kind"]] for o in outputs)
+    kinds = "_".join({"rows": "", "panels": "panels", "bytes": "u8"}[o["kind"]] + "p" * o["planes"] for o in outputs)
     return TileEpilogue(
         "_".join(part for part in (text.suffix, kinds) if part),
         tuple(pointers),

@@ -10,9 +10,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .gathered import GatherCode
 from .pattern import PatternCode
 
 Size: TypeAlias = Any
+AnyCode: TypeAlias = PatternCode | GatherCode
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Temp:
 class Code:
     """Code made for one layer; the pointer is to its table of offsets."""
 
-    pattern: PatternCode
+    pattern: AnyCode
 
 
 OUT = Output()

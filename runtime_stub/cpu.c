@@ -46,6 +46,7 @@ uint64_t sparsec_cpu_detect(void) {
     HAVE(AVX512BW, avx512 && (b7 >> 30 & 1));
     HAVE(AVX512VL, avx512 && (b7 >> 31 & 1));
     HAVE(AVX512VBMI, avx512 && (c7 >> 1 & 1));
+    HAVE(AVX512VBMI2, avx512 && (c7 >> 6 & 1));
     HAVE(AVX512VNNI, avx512 && (c7 >> 11 & 1));
 #undef HAVE
     return have;

@@ -20,6 +20,7 @@
     X(AVX512VL, "avx512vl")           \
     X(AVX512VNNI, "avx512vnni")       \
     X(AVX512VBMI, "avx512vbmi")       \
+    X(AVX512VBMI2, "avx512vbmi2")     \
     X(DOTPROD, "dotprod")             \
     X(I8MM, "i8mm")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 _RENAMED = {
     "avx512_vnni": "avx512vnni",
+    "avx512_vbmi2": "avx512vbmi2",
     "avx_vnni": "avxvnni",
     "sse4_2": "sse4.2",
     "asimddp": "dotprod",

@@ -175,7 +175,7 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
         layer.epilogue,
         quantization,
         attrs["reason"],
-        attrs["dense"],
+        attrs["method"],
         attrs.get("layouts", (ROWS,)),
         4 if attrs.get("dynamic") else 2,
     )

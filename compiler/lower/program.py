@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...codegen_templates.pattern import PatternCode
+from ...codegen_templates.use import AnyCode
 
 Size: TypeAlias = Any
 """An int, or a `tvm.tirx.PrimExpr` over the dynamic dimensions."""
@@ -48,7 +48,7 @@ class CodeBlob:
     """Machine code made for one layer; layers of one pattern share it."""
 
     name: str
-    pattern: PatternCode
+    pattern: AnyCode
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class _Chooser:
     def _attrs(attrs: Mapping[str, Any], choice: Choice, columns: Size) -> dict[str, Any]:
         return {
             **attrs,
-            "dense": choice.kernel == "dense",
+            "method": choice.kernel,
             "reason": choice.reason,
             "columns": columns,
         }

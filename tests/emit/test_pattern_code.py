@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from sparsec.codegen_templates.gathered import GatherCode, gather_blocks
 from sparsec.codegen_templates.pattern import PatternCode, dense_blocks, row_blocks, rows_per_block
 from sparsec.compiler.emit.code.x86 import assembler, encode, encode_block, lines_ahead
 
@@ -16,7 +17,7 @@ def assembled(text: str, folder) -> bytes:
     """The .text section that clang makes of it."""
     (folder / "block.s").write_text(f".intel_syntax noprefix\n.text\n{text}")
     zig = [sys.executable, "-m", "ziglang"]
-    flags = ["-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64_v4+avx512vnni"]
+    flags = ["-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64_v4+avx512vnni+avx512vbmi"]
     subprocess.run([*zig, "cc", *flags, "-c", "block.s", "-o", "block.o"], cwd=folder, check=True)
     from elftools.elf.elffile import ELFFile
 
@@ -79,3 +80,13 @@ def test_the_table_leads_to_every_block():
 @pytest.mark.parametrize(("rows", "height"), [(1, 4), (28, 28), (29, 16), (64, 24), (768, 28), (3072, 28)])
 def test_rows_per_block(rows, height):
     assert rows_per_block(rows) == height
+
+
+@pytest.mark.parametrize("offset", [0, 5])
+@pytest.mark.parametrize(("rows", "depth", "density"), [(28, 40, 0.5), (3, 7, 0.9), (17, 1200, 0.05), (28, 64, 1.0)])
+def test_gathered_blocks(rows, depth, density, offset, tmp_path):
+    """Many k: more than the base registers reach at once. Offsets that are no multiples of 16: no bases."""
+    occupied = np.random.default_rng(rows).random((rows, depth)) < density
+    code = GatherCode(16 * np.arange(depth) + offset, gather_blocks(occupied), tiles=3)
+    for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
+        assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)

@@ -93,7 +93,8 @@ def test_int8_is_exact(target, m, k, n, zero, density, extreme, dense):
     x = (rng.choice([0, 255], (n, k)) if extreme else rng.integers(0, 256, (n, k))).astype(np.uint8)
     scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
     panels = to_panels(target, x, quantized=True)
-    uses = spmm.plan_spmm(target.isa, n, w, (), constant_quantization(w, zero, scale, None), "", dense)
+    method = "dense" if dense else "pattern"
+    uses = spmm.plan_spmm(target.isa, n, w, (), constant_quantization(w, zero, scale, None), "", method)
     got, _ = run_uses(target, uses, [panels, w], (n, m))
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
 
@@ -107,7 +108,7 @@ def test_int8_to_panels_of_the_next_layer(target, m, n):
     scale = rng.uniform(1e-4, 1e-3, m).astype(np.float32)
     how = Quantized(0.25, 99)
     uses = spmm.plan_spmm(
-        target.isa, n, w, (EpilogueOp("relu"),), constant_quantization(w, 0, scale, None), "", False, (how,)
+        target.isa, n, w, (EpilogueOp("relu"),), constant_quantization(w, 0, scale, None), "", "pattern", (how,)
     )
     panels = to_panels(target, x, quantized=True)
     got, _ = run_uses(target, uses, [panels, w], panel_shape(n, m, True), "uint8")
@@ -140,7 +141,7 @@ def test_layouts_of_one_output(target, m, n, ops, count, big):
     kinds = ["float32" if how == PANELS else "uint8" for how in layouts]
     shapes = [(panel_shape(n, m, kind == "uint8"), kind) for kind in kinds]
     quantization = constant_quantization(w, 0, scale, None)
-    uses = spmm.plan_spmm(target.isa, n, w, epilogue, quantization, "", False, layouts)
+    uses = spmm.plan_spmm(target.isa, n, w, epilogue, quantization, "", "pattern", layouts)
     operands = [to_panels(target, x, quantized=True), w, *in_panels]
     got, _ = run_outputs(target, uses, operands, shapes)
     want = apply_epilogue(quantized_reference(x, w, 0, scale), epilogue, tensors, 1)
@@ -191,3 +192,40 @@ def test_runs_of_columns(target, n):
     uses = spmm.plan_spmm(target.isa, n, w, (), None, "")
     got, _ = run_uses(target, uses, [to_panels(target, x, quantized=False), w], (n, 60), cuts=4)
     np.testing.assert_allclose(got, x.astype(np.float64) @ w.T, atol=1e-4)
+
+
+@AVX512
+@SWEEP
+@given(
+    m=st.integers(1, 70),
+    k=st.integers(1, 40),
+    n=st.integers(1, 60),
+    zero=st.sampled_from([0, 7, 128, 255]),
+    density=st.sampled_from([0.0, 0.03, 0.2, 0.5, 1.0]),
+    extreme=st.booleans(),
+)
+def test_gathered_int8_is_exact(target, m, k, n, zero, density, extreme):
+    rng = np.random.default_rng([m, k, n, zero])
+    k *= 4
+    w = rng.choice([-128, 127], (m, k)) if extreme else rng.integers(-128, 128, (m, k))
+    w = (w * (rng.random((m, k)) < density)).astype(np.int8)
+    check_gathered(target, rng, w, n, zero, extreme)
+
+
+@AVX512
+def test_gathered_depths_beyond_one_chunk(target):
+    rng = np.random.default_rng(0)
+    w = rng.integers(-128, 128, (40, 3200)) * (rng.random((40, 3200)) < 0.04)
+    check_gathered(target, rng, w.astype(np.int8), 20, 3, extreme=False)
+
+
+def check_gathered(target, rng, w, n, zero, extreme) -> None:
+    m, k = w.shape
+    x = (rng.choice([0, 255], (n, k)) if extreme else rng.integers(0, 256, (n, k))).astype(np.uint8)
+    scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
+    uses = spmm.plan_panels(target.isa, n, k, quantized=True, signed=False, planes=True)
+    panels, _ = run_uses(target, uses, [x], panel_shape(n, k, True, planes=True), "uint8")
+    np.testing.assert_array_equal(panels.transpose(0, 2, 1).reshape(-1, k)[:n], x)
+    uses = spmm.plan_spmm(target.isa, n, w, (), constant_quantization(w, zero, scale, None), "", "gather")
+    got, _ = run_uses(target, uses, [panels, w], (n, m))
+    np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))

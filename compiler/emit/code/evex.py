@@ -1,0 +1,118 @@
+"""Instructions of AVX-512 as bytes: one for a register, or rows of bytes for arrays of registers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+ENDBR64 = bytes.fromhex("f30f1efa")
+RETURN = bytes.fromhex("c5f877c3")
+"""vzeroupper; ret."""
+STREAM_BIAS = 512
+"""How far w points into a block's stream: displacements of one byte, scaled by 4, reach 512 bytes to both sides."""
+BUMP_UNITS = 256
+BUMP = bytes.fromhex("4881c600040000")
+"""add rsi, 1024: before every unit whose number is a multiple of BUMP_UNITS, but the first."""
+LINE = 64
+_MAC_OPCODE = {"f32": 0xB8, "u8s8": 0x50}  # vfmadd231ps, vpdpbusd
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """How many lines of the next block's code (at rcx) and stream (at r8) one call of a block fetches."""
+
+    code: int = 0
+    stream: int = 0
+
+
+NOT_AHEAD = Ahead()
+
+
+def body(macs: np.ndarray, first: np.ndarray, loads: np.ndarray, index: np.ndarray, ahead: Ahead, count: int) -> bytes:
+    """Straight-line code: the i-th row of `loads` before the i-th of the `macs` that are `first` in their group.
+
+    `index` numbers the multiply-accumulates in the stream of `count`, over which the fetches ahead are spread.
+    """
+    if not len(index):
+        return b""
+    load, mac = loads.shape[1], macs.shape[1]
+    bump = (index % BUMP_UNITS == 0) & (index > 0)
+    fetch_code, fetch_stream = _spread(ahead.code, count), _spread(ahead.stream, count)
+    code_lines = np.flatnonzero(np.isin(fetch_code, index))
+    stream_lines = np.flatnonzero(np.isin(fetch_stream, index))
+    has_code, has_stream = np.isin(index, fetch_code), np.isin(index, fetch_stream)
+    lengths = mac + load * first + 7 * bump + 7 * has_code + 8 * has_stream
+    ends = np.cumsum(lengths)
+    out = np.empty(int(ends[-1]), np.uint8)
+    place(out, ends - mac, macs)
+    place(out, (ends - mac - load)[first], loads)
+    begins = ends - lengths
+    place(out, begins[bump], np.tile(np.frombuffer(BUMP, np.uint8), (int(bump.sum()), 1)))
+    begins += 7 * bump
+    place(out, begins[has_code], _prefetches(b"\x0f\x18\x91", code_lines))
+    place(out, (begins + 7 * has_code)[has_stream], _prefetches(b"\x41\x0f\x18\x90", stream_lines))
+    return out.tobytes()
+
+
+def _spread(lines: int, count: int) -> np.ndarray:
+    """The multiply-accumulates that have a prefetch before them, one per line."""
+    return np.arange(lines) * count // max(lines, 1)
+
+
+def fetched_lines(ahead: Ahead, number: int, count: int) -> list[str]:
+    """As text, the fetches before a multiply-accumulate."""
+    return [
+        f"{{disp32}} prefetcht1 [{register} + {LINE * line}]"
+        for register, lines in (("rcx", ahead.code), ("r8", ahead.stream))
+        for line in np.flatnonzero(_spread(lines, count) == number).tolist()
+    ]
+
+
+def _prefetches(opcode: bytes, lines: np.ndarray) -> np.ndarray:
+    """prefetcht1 [rcx or r8 + disp32], a line each."""
+    out = np.empty((len(lines), len(opcode) + 4), np.uint8)
+    out[:, :-4] = np.frombuffer(opcode, np.uint8)
+    out[:, -4:] = (LINE * lines).astype("<i4").view(np.uint8).reshape(-1, 4)
+    return out
+
+
+def place(out: np.ndarray, begins: np.ndarray, rows: np.ndarray) -> None:
+    """Row i of bytes at out[begins[i]]."""
+    out[begins[:, None] + np.arange(rows.shape[1])] = rows
+
+
+def macs(kind: str, row: np.ndarray, x: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """EVEX.512.66.0F38.W0 op /r: zmm_row += zmm_x * dword [rsi + disp8 * 4]{1to16}; `index` counts units."""
+    out = np.empty((len(row), 7), np.uint8)
+    out[:, 0] = 0x62
+    out[:, 1] = inverted(row, 3) << 7 | 0x60 | inverted(row, 4) << 4 | 2
+    out[:, 2] = (~x & 15) << 3 | 0x05
+    out[:, 3] = 0x50 | inverted(x, 4) << 3
+    out[:, 4] = _MAC_OPCODE[kind]
+    out[:, 5] = 0x46 | (row & 7) << 3
+    out[:, 6] = ((index % BUMP_UNITS) - STREAM_BIAS // 4).astype(np.int8).view(np.uint8)
+    return out
+
+
+def clear(r: int) -> bytes:
+    """vpxord zmm_r, zmm_r, zmm_r."""
+    high, middle = bit(r, 4), bit(r, 3)
+    p0 = middle << 7 | high << 6 | middle << 5 | high << 4 | 1
+    return bytes([0x62, p0, (~r & 15) << 3 | 0x05, 0x40 | high << 3, 0xEF, 0xC0 | (r & 7) << 3 | r & 7])
+
+
+def store(r: int) -> bytes:
+    """vmovups [rdx + r * 64], zmm_r."""
+    p0 = bit(r, 3) << 7 | 0x60 | bit(r, 4) << 4 | 1
+    return bytes([0x62, p0, 0x7C, 0x48, 0x11, 0x42 | (r & 7) << 3, r])
+
+
+def bit(value: int, bit: int) -> int:
+    """A register number's bit, inverted as EVEX has it."""
+    return ~value >> bit & 1
+
+
+def inverted(values: np.ndarray, bit: int) -> np.ndarray:
+    """The same of an array."""
+    return (~values >> bit & 1).astype(np.uint8)

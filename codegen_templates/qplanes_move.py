@@ -40,16 +40,21 @@ def plan_from_planes(isa: str, planes: Planes, out: Tensor) -> list[KernelUse]:
 
 
 def plan_copy_planes(
-    isa: str, sources: list[tuple[Tensor, Planes]], planes: Planes, zero_point: int, reason: str, repeat: int = 1
+    isa: str,
+    sources: list[tuple[Tensor, Planes]],
+    planes: Planes,
+    zero_point: int,
+    reason: str,
+    repeat: tuple[int, int] = (1, 1),
 ) -> list[KernelUse]:
     """Planes of several tensors, one after the other along the channels, as planes of another geometry.
 
     `repeat`: height and width are so many times those of the source.
     """
     row = find("copy_planes", isa)
-    name = f"{row.name}_repeat" if repeat > 1 else row.name
+    name = f"{row.name}_repeat" if repeat != (1, 1) else row.name
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, repeat=repeat > 1)
+    unit = source(row.template, name, symbol=symbol, repeat=repeat != (1, 1))
     places = Packed(np.asarray(planes.phases, np.int64))
     total = sum(x.shape[1] for x, _ in sources)
     first, uses = 0, []
@@ -59,8 +64,8 @@ def plan_copy_planes(
             depth, planes.height, planes.width, own.pitch, own.lead, own.plane, first, total, len(planes.phases),
             planes.top, planes.left, *planes.strides, planes.pitch, planes.lead, planes.positions, zero_point,
         )  # fmt: skip
-        if repeat > 1:
-            scalars += (repeat,)
+        if repeat != (1, 1):
+            scalars += repeat
         uses.append(KernelUse(row.name, symbol, (unit,), (Operand(i), places, OUT), scalars, images * depth, reason))
         first += depth
     return uses

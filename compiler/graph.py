@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..codegen_templates.epilogue import EpilogueOp
 
 LAYER_PREFIX = "sparsec.layer."
+REPEAT = "repeat_"
+"""A TIR function's name that begins so goes on with how often it repeats elements along each axis:
+`repeat_1x1x2x2_times`, where TVM may append a number."""
 
 
 @dataclass(frozen=True)

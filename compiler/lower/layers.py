@@ -242,6 +242,13 @@ def _qconcat(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> lis
     return qplanes_move.plan_copy_planes(isa, sources, layer.attrs["planes"], layer.attrs["zero_point"], "side by side")
 
 
+@_family("qrepeat")
+def _qrepeat(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    attrs = layer.attrs
+    sources, reason = [(operands[0], attrs["sources"][0])], "nearest neighbours"
+    return qplanes_move.plan_copy_planes(isa, sources, attrs["planes"], attrs["zero_point"], reason, attrs["repeat"])
+
+
 @_family("qpool")
 def _qpool(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     attrs = layer.attrs

@@ -21,7 +21,7 @@ from ...codegen_templates.epilogue import EpilogueOp
 from ...codegen_templates.qconv import STATEMENTS
 from ...codegen_templates.qplanes import GROUP, Geometry
 from ...codegen_templates.qplanes_move import can_pool
-from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
+from ..graph import LAYER_PREFIX, REPEAT, Dataflow, Graph, Layer, constant, free_vars, op_name
 from .fuse_layers import epilogue_op
 from .layer_anchor import Values
 
@@ -241,6 +241,8 @@ class _Former:
             shapes = [_image(f) for f in fields if isinstance(f, relax.Var)]
             if fields and len(shapes) == len(fields) and all(s is not None and s[0] % GROUP == 0 for s in shapes):
                 return fields
+        if _repeats(value) is not None and _image(var) is not None:
+            return [value.args[1].fields[0]]
         return []
 
     def _float_is_read(self, var: relax.Var) -> bool:
@@ -316,6 +318,8 @@ class _Former:
                 family, attrs["scale"] = "to_planes", scale
             elif op_name(self.values[var]) == "relax.concat":
                 family = "qconcat"
+            elif op_name(self.values[var]) == "relax.call_tir":
+                family, attrs["repeat"] = "qrepeat", _repeats(self.values[var])
             else:
                 family, attrs["window"] = "qpool", _pool_window(self.values[var])
             name = self._layer(family, attrs, (), var)
@@ -379,6 +383,15 @@ def _weights(expr: relax.Expr, values: Values) -> tuple[np.ndarray, np.ndarray] 
     if scale.size > 1 and int(value.attrs.axis) % 4 != 0:
         return None
     return array, np.broadcast_to(scale.reshape(-1), (len(array),))
+
+
+def _repeats(value: relax.Expr) -> tuple[int, int] | None:
+    """How often an image's rows and columns are repeated."""
+    name = str(value.args[0].name_hint) if op_name(value) == "relax.call_tir" else ""
+    if not name.startswith(REPEAT) or not isinstance(value.args[1], tvm.ir.Tuple):
+        return None
+    images, channels, *square = (int(n) for n in name.removeprefix(REPEAT).split("_")[0].split("x"))
+    return (square[0], square[1]) if len(square) == 2 and images == channels == 1 else None
 
 
 def _pool_window(call: tvm.ir.Call) -> Geometry:

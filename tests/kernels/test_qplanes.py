@@ -97,16 +97,16 @@ def test_windows(target, window, size, channels):
 
 
 @AVX512
-@pytest.mark.parametrize("repeat", [1, 2, 3])
+@pytest.mark.parametrize("repeat", [(1, 1), (2, 2), (1, 3)])
 def test_side_by_side_and_repeated(target, repeat):
-    rng = np.random.default_rng(repeat)
+    rng = np.random.default_rng(sum(repeat))
     parts = [rng.integers(0, 256, (2, c, 5, 19)).astype(np.uint8) for c in (8, 4)]
     own = [qplanes.plain(5, 19, 20, 7, 7), qplanes.plain(5, 19, 19)]
     given_planes = [to_planes(x, p, 3) for x, p in zip(parts, own, strict=True)]
-    planes = qplanes.plain(5 * repeat, 19 * repeat, 19 * repeat + 1, 30, 9)
+    planes = qplanes.plain(5 * repeat[0], 19 * repeat[1], 19 * repeat[1] + 1, 30, 9)
     sources = [(Tensor("uint8", g.shape), p) for g, p in zip(given_planes, own, strict=True)]
     uses = plan_copy_planes(target.isa, sources, planes, 3, "", repeat)
     got, _ = run_uses(target, uses, given_planes, planes.shape(2, 12), "uint8")
-    want = np.concatenate(parts, 1).repeat(repeat, 2).repeat(repeat, 3)
+    want = np.concatenate(parts, 1).repeat(repeat[0], 2).repeat(repeat[1], 3)
     np.testing.assert_array_equal(from_planes(got, planes, 12), want)
     check_padding(got, planes, 3)

@@ -162,6 +162,20 @@ def test_groups(tmp_path):
     compare(model, (1, 12, 9, 21), tmp_path, 0.05)
 
 
+def test_upsampling(tmp_path):
+    """Nearest neighbours, twice in one network, joined with what has that size already."""
+    net = Net(np.random.default_rng(7))
+    x = net.conv(net.q("x", 0.03, 120), 8, 3)
+    twice = net.const(np.array([1, 1, 2, 2], np.float32))
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    small = net.op("MaxPool", x, kernel_shape=[4, 4], strides=[4, 4])
+    y = net.conv(net.q(net.op("Resize", small, "", twice, **how), 0.05, 128), 8, 8)
+    y = net.q(net.op("Concat", net.op("Resize", y, "", twice, **how), x, axis=1), 0.05, 128)
+    model = net.model([1, 3, 8, 12], [net.conv(y, 6, 16)])
+    assert families(model, tmp_path).count("qrepeat") == 2
+    compare(model, (1, 3, 8, 12), tmp_path, 0.05, share=0.02)
+
+
 def test_quantized_everywhere(tmp_path):
     """Outputs of convolutions and of additions are quantized too."""
     net = Net(np.random.default_rng(4))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tvm import relax, te, tirx
 
+from ...graph import REPEAT
 from ..context import constant, sizes
 from ..diagnostics import CannotConvert
 from ..graph import Node
@@ -280,4 +281,18 @@ def _sample(context: Context, x: Any, group: list[_Axis]) -> Any:
 
     extents = [a.dynamic.extent for a in group if a.dynamic is not None]
     extra = [d for d in [*shape, *extents] if not isinstance(d, (int, tirx.IntImm))]
-    return context.builder.emit_te(lambda data, *args: body(data, *args[: len(tables)]), x, *tables, *extra)
+    return context.builder.emit_te(
+        lambda data, *args: body(data, *args[: len(tables)]),
+        x,
+        *tables,
+        *extra,
+        primfunc_name_hint=_name(len(shape), group),
+    )
+
+
+def _name(rank: int, group: list[_Axis]) -> str:
+    """Of the function: where every element is repeated along axes, passes read off the name how often."""
+    if any(not a.factor for a in group):
+        return "resize"
+    factors = {a.axis: a.factor for a in group}
+    return REPEAT + "x".join(str(factors.get(i, 1)) for i in range(rank)) + "_times"

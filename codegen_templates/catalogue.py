@@ -69,6 +69,8 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("conv2d_dense", "convolution in the same tiles, by loops over channels", ("avx512",), "conv_pattern"),
     *_tiled("qgemm", "qgemm", "8-bit C = A·B in 16-bit pairs, exact int32 sums, any zero points", _GEMM_TILES, "s16"),
     *_plain("widen_pairs", "8-bit rows less their zero point to 16-bit pairs"),
+    *_plain("dynamic_range", "scale and zero point of a tensor by its range in this run"),
+    *_plain("dynamic_quantize", "quantization by a scale and zero point of this run"),
     *_plain("run_quantization", "start of the sums and scales, where activations are quantized by scales of the run"),
     *_plain("pack_pairs", "run-time 8-bit B less its zero point into panels of 16-bit pairs"),
     *_plain("qconv", "int8 convolution of u8 planes, sparse in blocks of 1x4; epilogue", ("avx512",)),

@@ -7,6 +7,9 @@ float32 operations, none fused, none reordered:
     y     = float32(total) * multiplier    multiplier = float32(double(sx) * sw), or that divided by sy
     y     = y + b                          where the bias is float
     q     = saturate(round_half_even(y * inverse) + zy),    inverse = 1 / sy, or 1 where the multiplier has it
+
+A QuantizeLinear that no layer took with it divides by sy, as ONNX says it: the two differ only where y / sy lies within
+a rounding of the middle between two integers.
 """
 
 from __future__ import annotations
@@ -47,8 +50,16 @@ def inverse(scale: float) -> np.float32:
 
 def quantize(y: Array, factor: float, zero: int, dtype: str) -> Array:
     """float32 to 8 bits: saturate(round_half_even(y * factor) + zero); NaN becomes the lowest integer."""
+    return _saturated(np.asarray(y, np.float32) * np.float32(factor), zero, dtype)
+
+
+def quantize_linear(y: Array, scale: float, zero: int, dtype: str) -> Array:
+    """QuantizeLinear on its own: saturate(round_half_even(y / scale) + zero)."""
+    return _saturated(np.asarray(y, np.float32) / np.float32(scale), zero, dtype)
+
+
+def _saturated(steps: Array, zero: int, dtype: str) -> Array:
     limits = np.iinfo(dtype)
-    steps = np.asarray(y, np.float32) * np.float32(factor)
     low, high = np.float32(limits.min - zero), np.float32(limits.max - zero)
     steps = np.where(steps > low, np.minimum(steps, high), low)
     return (np.rint(steps) + np.float32(zero)).astype(dtype)

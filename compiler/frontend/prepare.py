@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...errors import ModelError, UnsupportedError
-from . import cleanup, inline, onnx_schema, ranges
+from . import cleanup, inline, onnx_schema, ranges, registry
 from .canonical import Rewriter, canonical
 from .diagnostics import CannotConvert, describe, reason_of
 from .dims import Bound, bind_inputs
+from .expansion import Expansion
 from .graph import Node, Output, PreparedModel, TensorType
 from .importer import has_converter, infer_by_conversion
 from .load import LoadedModel, tensor_array
@@ -136,6 +137,10 @@ class _Pass:
         elif (node.domain, node.op_type) in self.functions:
             body = inline.function_nodes(node, self.functions[node.domain, node.op_type], self.names, self._array)
             self._again(body)
+        elif (expand := registry.find_expander(node.domain, node.op_type)) is not None:
+            expansion = Expansion(node, self.rewriter)
+            expand(expansion)
+            self._again(expansion.nodes)
         elif (replaced := canonical(node, self.rewriter)) is not None:
             self._again(replaced)
         elif (same := inline.unchanged_input(graph, node)) is not None:

@@ -33,9 +33,9 @@ STANDARD = frozenset(
             "Atanh",
         ),
         *("BitwiseAnd", "BitwiseNot", "BitwiseOr", "BitwiseXor", "Ceil", "Cos", "Cosh", "CumSum"),
-        *("DynamicQuantizeLinear", "Einsum", "Erf", "Exp", "Floor", "GatherElements", "GatherND", "Gelu"),
+        *("Einsum", "Erf", "Exp", "Floor", "GatherElements", "GatherND", "Gelu"),
         *("GlobalLpPool", "Greater", "GreaterOrEqual", "GridSample", "HardSigmoid", "HardSwish", "Hardmax", "IsNaN"),
-        *("LRN", "Less", "LessOrEqual", "Log", "MatMulInteger", "Mish", "Neg", "Not", "Or"),
+        *("LRN", "Less", "LessOrEqual", "Log", "Mish", "Neg", "Not", "Or"),
         *("Reciprocal", "Relu", "Round", "ScatterElements", "ScatterND", "Shrink", "Sigmoid", "Sign", "Sin"),
         *("Sinh", "Softplus", "Softsign", "Sqrt", "Tan", "Tanh", "Trilu", "Xor"),
     ]

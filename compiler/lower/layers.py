@@ -15,6 +15,7 @@ from ...codegen_templates import (
     attention,
     conv,
     custom,
+    dynamic,
     float_attention,
     gather,
     gemm,
@@ -184,6 +185,16 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
 @_family("custom")
 def _custom(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     return custom.plan_custom(operands, **layer.attrs)
+
+
+@_family("dynamic_range")
+def _dynamic_range(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return dynamic.plan_range(isa, operands[0])
+
+
+@_family("dynamic_quantize")
+def _dynamic_quantize(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return dynamic.plan_quantize(isa, operands[0])
 
 
 @_family("qgemm")

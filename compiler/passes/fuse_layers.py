@@ -240,6 +240,11 @@ def _gather(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
     return Anchor("gather", {"axis": axis}, tuple(call.args[1].fields), None)
 
 
+@_anchor("sparsec.dynamic_range", "sparsec.dynamic_quantize")
+def _dynamic(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
+    return Anchor(op_name(call).removeprefix("sparsec."), {}, tuple(call.args[1].fields), None)
+
+
 @_anchor("relax.matmul")
 def _matmul(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
     a, b = call.args

@@ -215,7 +215,7 @@ class _Rewriter:
     def _uncast(self, expr: Any) -> relax.Expr:
         """A zero point before it became int32 and was reshaped for broadcasting."""
         value = self._value(expr)
-        while op_name(value) in ("relax.astype", "relax.reshape") and constant(expr, self.values) is None:
+        while str(expr.ty.dtype) == "int32" and op_name(value) in ("relax.astype", "relax.reshape"):
             expr = value.args[0]
             value = self._value(expr)
         return expr

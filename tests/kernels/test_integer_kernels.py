@@ -8,7 +8,7 @@ from harness import host_targets, run_uses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsec.codegen_templates import integer, qgemm
+from sparsec.codegen_templates import dynamic, integer, qgemm
 from sparsec.codegen_templates.epilogue import EpilogueOp
 from sparsec.codegen_templates.use import Operand, Tensor
 
@@ -103,3 +103,15 @@ def test_blocks_of_rows(target):
     uses = qgemm.plan_qlinear(target.isa, Tensor("uint8", x.shape), how, w, np.ones(1, np.float32), None, (), 2)
     got, _ = run_uses(target, uses, [x, w], (300, 50), cuts=5)
     np.testing.assert_array_equal(got, integer.rescale(integer.accumulate(x, 128, w, 0), 1))
+
+
+@TARGETS
+@SWEEP
+@given(n=st.integers(1, 9000), low=st.floats(-20, 5), width=st.sampled_from([0.0, 1e-30, 3.0, 1e6]))
+def test_dynamic_quantization(target, n, low, width):
+    x = np.random.default_rng(n).uniform(low, low + width, n).astype(np.float32)
+    how, _ = run_uses(target, dynamic.plan_range(target.isa, Tensor("float32", (n,))), [x], (2,))
+    scale, zero = integer.dynamic_parameters(x)
+    np.testing.assert_array_equal(how, [scale, zero])
+    got, _ = run_uses(target, dynamic.plan_quantize(target.isa, Tensor("float32", (n,))), [x, how], (n,), "uint8")
+    np.testing.assert_array_equal(got, integer.quantize_linear(x, scale, int(zero), "uint8"))

@@ -1,0 +1,81 @@
+"""One operator said in terms of others: what the functions of `ops` that take operators apart work with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .diagnostics import CannotConvert
+from .graph import Node
+from .onnx_schema import NEWEST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .canonical import Rewriter
+    from .graph import Shape, Size
+
+
+class Expansion:
+    """The nodes that take the place of `node`; its last ones write its outputs."""
+
+    def __init__(self, node: Node, rewriter: Rewriter) -> None:
+        self.node = node
+        self.nodes: list[Node] = []
+        self._rewriter = rewriter
+
+    # --- the operator -------------------------------------------------------------------------------------------------
+
+    def input(self, index: int) -> str:
+        """The name of an input, '' where absent."""
+        return self.node.input(index)
+
+    def attr(self, name: str, default: Any) -> Any:
+        """An attribute, or its default."""
+        return self.node.attrs.get(name, default)
+
+    def shape(self, name: str) -> Shape:
+        """A tensor's shape."""
+        return self._rewriter.graph.shape(name)
+
+    def dtype(self, name: str) -> str:
+        """A tensor's dtype."""
+        return self._rewriter.graph.type_of(name).dtype
+
+    def value(self, name: str) -> np.ndarray | None:
+        """A constant's elements, None for anything else."""
+        return self._rewriter.graph.constants.get(name)
+
+    def without_outputs(self, first: int, what: str) -> None:
+        """Refuses a node whose outputs from `first` on are used."""
+        if any(self.node.outputs[first:]):
+            raise CannotConvert(f"its {what} is not supported")
+
+    # --- the nodes ----------------------------------------------------------------------------------------------------
+
+    def op(self, kind: str, inputs: Sequence[str], out: str = "", *, version: int = NEWEST, **attrs: Any) -> str:
+        """Adds a node of the default domain with one output; the name of this output."""
+        out = out or self._rewriter.tensor(f"{self.node.outputs[0] or self.node.name}/{kind}")
+        self.nodes.append(Node(kind, list(inputs), [out], attrs, f"{self.node.name}/{kind}", version=version))
+        return out
+
+    def constant(self, value: np.ndarray, wish: str) -> str:
+        """A new constant's name."""
+        return self._rewriter.constant(value, f"{self.node.outputs[0]}/{wish}")
+
+    def scalar(self, value: float, like: str) -> str:
+        """A 0-d constant of the type of a tensor."""
+        return self.constant(np.array(value, self.dtype(like)), "scalar")
+
+    def ints(self, values: Sequence[Size]) -> str:
+        """An int64 vector, symbolic where a value is."""
+        return self._rewriter.ints(list(values), f"{self.node.outputs[0]}/sizes")
+
+    def dequantize(self, x: str, scale: str, zero: str, axis: int = 0) -> str:
+        """DequantizeLinear; parameters with several values lie along `axis`."""
+        return self.op("DequantizeLinear", [x, scale, *([zero] if zero else [])], axis=axis)
+
+    def quantize(self, y: str, scale: str, zero: str) -> str:
+        """QuantizeLinear to the node's first output."""
+        return self.op("QuantizeLinear", [y, scale, *([zero] if zero else [])], self.node.outputs[0])

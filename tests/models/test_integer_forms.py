@@ -1,0 +1,222 @@
+"""Integer layers in every form that users hold, built for every target of this machine, against onnxruntime."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import sparsec
+from sparsec.compiler.target import TARGETS, host_features
+from sparsec.compiler.tools.verify import compare, reference
+from sparsec.runtime_stub.cpu import host_machine
+
+HERE = [
+    name
+    for name, target in TARGETS.items()
+    if target.machine == host_machine() and host_features().issuperset(target.requires)
+]
+TARGET = pytest.mark.parametrize("target", HERE)
+INTEGER = ("qgemm", "u8s8", "attention_u8", "qconv")
+SWEEP = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+
+
+class Model:
+    """Nodes and constants; every op gives the name of its first output."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.rng = np.random.default_rng(seed)
+
+    def constant(self, array) -> str:
+        name = f"c{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def op(self, kind: str, *inputs, outputs: int = 1, domain: str = "", **attrs) -> str:
+        names = [i if isinstance(i, str) else self.constant(i) for i in inputs]
+        outs = [f"t{len(self.nodes)}_{i}" for i in range(outputs)]
+        self.nodes.append(helper.make_node(kind, names, outs, domain=domain, **attrs))
+        return outs[0]
+
+    def weights(self, k: int, n: int, dtype: str = "int8") -> np.ndarray:
+        limits = np.iinfo(dtype)
+        return self.rng.integers(limits.min, limits.max + 1, (k, n)).astype(dtype)
+
+    def model(self, shape, *outputs: str, dtype: int = TensorProto.FLOAT) -> onnx.ModelProto:
+        inputs = [helper.make_tensor_value_info("x", dtype, shape)]
+        results = [helper.make_empty_tensor_value_info(name) for name in outputs]
+        graph = helper.make_graph(self.nodes, "forms", inputs, results, self.constants)
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def check(model: onnx.ModelProto, target: str, folder, x: np.ndarray, tolerance: float = 1e-5) -> Counter:
+    """Builds and compares with onnxruntime; the kernels that were used."""
+    path = sparsec.build(model, target=target, output=folder / "model.so")
+    with sparsec.load(path) as loaded:
+        got = loaded.run({"x": x})
+        kernels = Counter(layer["kernel"] for layer in loaded.manifest["layers"])
+    want = reference(model, {"x": x}, list(got))
+    for name, value in got.items():
+        row = compare(name, value, want[name], tolerance)
+        assert row.ok, row
+    return kernels
+
+
+def integer_kernels(kernels: Counter) -> int:
+    return sum(count for name, count in kernels.items() if any(part in name for part in INTEGER))
+
+
+@TARGET
+@SWEEP
+@given(
+    shape=st.sampled_from([(5, 8), (2, 19, 12), (1, 2, 3, 7), (33, 1)]),
+    n=st.integers(1, 40),
+    dtype=st.sampled_from(["uint8", "int8"]),
+    w_dtype=st.sampled_from(["uint8", "int8"]),
+    per_channel=st.booleans(),
+    transposed=st.booleans(),
+    bias=st.sampled_from(["none", "float", "int32"]),
+    out=st.booleans(),
+    zero=st.sampled_from([0, 3, 100]),
+    w_zero=st.sampled_from([0, 5, 120]),
+)
+def test_qdq(target, tmp_path_factory, shape, n, dtype, w_dtype, per_channel, transposed, bias, out, zero, w_zero):
+    m = Model(n)
+    k = shape[-1]
+    transposed = transposed and len(shape) == 2
+    x_scale = np.float32(0.05)
+    w_scale = m.rng.uniform(1e-3, 1e-2, n if per_channel else ()).astype(np.float32)
+    zeros = np.full(w_scale.shape, w_zero, w_dtype)
+    how = (np.array(x_scale), np.array(zero, dtype))
+    x = m.op("DequantizeLinear", m.op("QuantizeLinear", "x", *how), *how)
+    w = m.weights(k, n, w_dtype)
+    w = m.op("DequantizeLinear", w.T if transposed else w, w_scale, zeros, axis=0 if transposed else 1)
+    steps = m.rng.integers(-3000, 3000, n).astype(np.int32)
+    added = (steps * x_scale * w_scale).astype(np.float32)
+    if bias == "int32":
+        unit = np.broadcast_to(x_scale * w_scale, (n,)).astype(np.float32)
+        added = m.op("DequantizeLinear", steps, unit, np.zeros(n, np.int32), axis=0)
+    if transposed:
+        y = m.op("Gemm", x, w, *([] if bias == "none" else [added]), transB=1)
+    else:
+        y = m.op("MatMul", x, w)
+        y = y if bias == "none" else m.op("Add", y, added)
+    if out:
+        y_how = (np.array(0.2, np.float32), np.array(7, dtype))
+        y = m.op("Relu", m.op("DequantizeLinear", m.op("QuantizeLinear", y, *y_how), *y_how))
+    data = (m.rng.standard_normal(shape) * 4).astype(np.float32)
+    model = m.model(shape, y)
+    tolerance = 0.2 / 40 if out else 1e-5
+    kernels = check(model, target, tmp_path_factory.mktemp("qdq"), data, tolerance)
+    assert integer_kernels(kernels) == 1, kernels
+
+
+def dynamic(m: Model, w_dtype: str, bias: bool) -> str:
+    """As onnxruntime.quantization.quantize_dynamic writes it."""
+    w, w_scale = (
+        m.weights(24, 30, w_dtype),
+        m.rng.uniform(1e-3, 1e-2, 30 if w_dtype == "int8" else ()).astype(np.float32),
+    )
+    q = m.op("DynamicQuantizeLinear", "x", outputs=3)
+    scale, zero = q.replace("_0", "_1"), q.replace("_0", "_2")
+    product = m.op("MatMulInteger", q, w, zero, np.full(w_scale.shape, 0 if w_dtype == "int8" else 117, w_dtype))
+    y = m.op("Mul", m.op("Cast", product, to=TensorProto.FLOAT), m.op("Mul", scale, w_scale))
+    return m.op("Add", y, m.rng.standard_normal(30).astype(np.float32)) if bias else y
+
+
+@TARGET
+@pytest.mark.parametrize("w_dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("bias", [False, True])
+def test_dynamic(target, tmp_path, w_dtype, bias):
+    m = Model()
+    y = dynamic(m, w_dtype, bias)
+    x = np.random.default_rng(1).standard_normal((2, 21, 24)).astype(np.float32)
+    kernels = check(m.model(x.shape, y), target, tmp_path, x, 2e-3)
+    assert integer_kernels(kernels) == 1, kernels
+    assert any("dynamic_quantize" in name for name in kernels)
+
+
+@TARGET
+@pytest.mark.parametrize("form", ["MatMulIntegerToFloat", "DynamicQuantizeMatMul"])
+def test_fused_dynamic(target, tmp_path, form):
+    m = Model()
+    w, scale, bias = m.weights(24, 30), m.rng.uniform(1e-3, 1e-2, 30).astype(np.float32), np.ones(30, np.float32)
+    zeros = np.zeros(30, np.int8)
+    if form == "DynamicQuantizeMatMul":
+        y = m.op(form, "x", w, scale, zeros, bias, domain="com.microsoft")
+    else:
+        q = m.op("DynamicQuantizeLinear", "x", outputs=3)
+        how = q.replace("_0", "_1"), q.replace("_0", "_2")
+        y = m.op(form, q, w, how[0], scale, how[1], zeros, bias, domain="com.microsoft")
+    x = np.random.default_rng(1).standard_normal((2, 21, 24)).astype(np.float32)
+    kernels = check(m.model(x.shape, y), target, tmp_path, x, 2e-3)
+    assert integer_kernels(kernels) == 1, kernels
+
+
+@TARGET
+@pytest.mark.parametrize("form", ["QLinearMatMul", "QGemm", "QGemm_float"])
+def test_qoperator(target, tmp_path, form):
+    m = Model()
+    how = np.array(0.04, np.float32), np.array(120, np.uint8)
+    q = m.op("QuantizeLinear", "x", *how)
+    w, scale = m.weights(22, 30), np.array(0.005, np.float32)
+    out = np.array(0.1, np.float32), np.array(100, np.uint8)
+    if form == "QLinearMatMul":
+        y = m.op(form, q, *how, w, scale, np.int8(0), *out)
+    else:
+        steps = m.rng.integers(-9000, 9000, 30).astype(np.int32)
+        operands = [q, *how, np.ascontiguousarray(w.T), scale, np.array(0, np.int8), steps]
+        y = m.op("QGemm", *operands, *(out if form == "QGemm" else ()), transB=1, domain="com.microsoft")
+    x = np.random.default_rng(1).standard_normal((21, 22)).astype(np.float32)
+    kernels = check(m.model(x.shape, y), target, tmp_path, x)
+    assert integer_kernels(kernels) == 1, kernels
+
+
+@TARGET
+def test_qoperator_elementwise(target, tmp_path):
+    m = Model()
+    a = np.array(0.04, np.float32), np.array(120, np.uint8)
+    b = np.array(0.03, np.float32), np.array(99, np.uint8)
+    ms = {"domain": "com.microsoft"}
+    q = m.op("QuantizeLinear", "x", *a)
+    outputs = [
+        m.op("QLinearAdd", q, *a, q, *a, *b, **ms),
+        m.op("QLinearMul", q, *a, q, *a, *b, **ms),
+        m.op("QLinearSigmoid", q, *a, np.array(1 / 255, np.float32), np.array(0, np.uint8), **ms),
+        m.op("QLinearLeakyRelu", q, *a, *b, alpha=0.2, **ms),
+        m.op("QLinearSoftmax", q, *a, np.array(1 / 256, np.float32), np.array(0, np.uint8), axis=-1, opset=13, **ms),
+        m.op("QLinearConcat", *b, q, *a, q, *a, axis=1, **ms),
+        m.op("QLinearGlobalAveragePool", q, *a, *b, channels_last=0, **ms),
+        m.op("QLinearAveragePool", q, *a, *b, kernel_shape=[2, 2], **ms),
+    ]
+    x = np.random.default_rng(1).standard_normal((2, 6, 9, 7)).astype(np.float32)
+    check(m.model(x.shape, *outputs), target, tmp_path, x)
+
+
+@TARGET
+@pytest.mark.parametrize("form", ["QLinearConv", "ConvInteger"])
+def test_convolutions(target, tmp_path, form):
+    m = Model()
+    how = np.array(0.04, np.float32), np.array(120, np.uint8)
+    q = m.op("QuantizeLinear", "x", *how)
+    w = m.rng.integers(-127, 128, (10, 6, 3, 3)).astype(np.int8)
+    scale = m.rng.uniform(1e-3, 5e-3, 10).astype(np.float32)
+    steps = m.rng.integers(-9000, 9000, 10).astype(np.int32)
+    attrs = {"pads": [1, 1, 1, 1], "strides": [2, 1]}
+    if form == "QLinearConv":
+        out = np.array(0.1, np.float32), np.array(100, np.uint8)
+        y = m.op(form, q, *how, w, scale, np.zeros(10, np.int8), *out, steps, **attrs)
+    else:
+        total = m.op("Add", m.op(form, q, w, how[1], np.int8(0), **attrs), steps.reshape(1, 10, 1, 1))
+        factor = (how[0] * scale).astype(np.float32).reshape(1, 10, 1, 1)
+        y = m.op("Mul", m.op("Cast", total, to=TensorProto.FLOAT), factor)
+    x = np.random.default_rng(1).standard_normal((2, 6, 9, 7)).astype(np.float32)
+    check(m.model(x.shape, y), target, tmp_path, x)

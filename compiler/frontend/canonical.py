@@ -31,9 +31,13 @@ class Rewriter:
     def constant(self, value: np.ndarray, wish: str) -> str:
         """A new constant's name."""
         name = self._names.fresh(wish)
+        self.define(name, value)
+        return name
+
+    def define(self, name: str, value: np.ndarray) -> None:
+        """A constant under a name that is known to be new."""
         self.graph.constants[name] = value
         self.graph.types[name] = TensorType(str(value.dtype.name), value.shape)
-        return name
 
     def ints(self, values: Sequence[Size], wish: str) -> str:
         """A new int64 vector, symbolic where a value is."""

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from .graph import Node
 
 HINTS = {
-    "Loop": "run-time control flow is not supported; export the model with the loop unrolled",
-    "Scan": "run-time control flow is not supported; export the model with the loop unrolled",
-    "If": "the condition is known only at run time; bind more dimensions (--dim, --shape) or export a single branch",
     "NonZero": "the output's shape depends on the data",
     "Unique": "the output's shape depends on the data",
     "Compress": "the output's shape depends on the data",

@@ -15,6 +15,7 @@ import numpy as np
 from ...errors import ModelError, UnsupportedError
 from . import cleanup, inline, onnx_schema, ranges, registry
 from .canonical import Rewriter, canonical
+from .control_flow import ControlFlow
 from .diagnostics import CannotConvert, describe, reason_of
 from .dims import Bound, bind_inputs
 from .expansion import Expansion
@@ -32,9 +33,6 @@ _FREE_BYTES = 1 << 20
 
 _GROWTH = 4
 """A larger one only if it is at most so many times its inputs; else the node stays (one-hot tables, tiled masks)."""
-
-_UNROLLED = 64
-"""A Scan of up to so many steps becomes as many copies of its body."""
 
 _COMPUTED = frozenset(
     ["bool", "float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
@@ -94,6 +92,7 @@ class _Pass:
         self.aliases: dict[str, str] = {}
         """Removed tensor -> the tensor that holds the same value."""
         self.rewriter = Rewriter(graph, self.names)
+        self.control_flow = ControlFlow(graph, self.names, self.rewriter, self._array, loaded.opsets)
         self.functions = {("" if f.domain == "ai.onnx" else f.domain, f.name): f for f in loaded.proto.functions}
         self.queue: deque[Node] = deque(
             onnx_schema.from_proto(n, loaded.opsets, self._array) for n in loaded.proto.graph.node
@@ -130,10 +129,8 @@ class _Pass:
         graph = self.graph
         if node.op_type == "Constant" and not node.domain:
             self._constant(node.outputs[0], inline.constant_value(node, self._array))
-        elif node.op_type == "If" and not node.domain:
-            self._if(node)
-        elif node.op_type == "Scan" and not node.domain and self._steps(node) is not None:
-            self._scan(node)
+        elif (expanded := self.control_flow.expand(node)) is not None:
+            self._again(expanded)
         elif (node.domain, node.op_type) in self.functions:
             body = inline.function_nodes(node, self.functions[node.domain, node.op_type], self.names, self._array)
             self._again(body)
@@ -164,75 +161,6 @@ class _Pass:
         else:
             self.graph.symbols[name] = value
             self.graph.types[name] = TensorType(dtype, value.shape)
-
-    def _if(self, node: Node) -> None:
-        condition = self.graph.constants.get(node.inputs[0])
-        if condition is None:
-            raise CannotConvert("")
-        branch = node.attrs["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
-        opsets = self.loaded.opsets | {"": node.version}
-        nodes, initializers, results = inline.branch_nodes(branch, opsets, self.names, self._array)
-        for name, value in initializers.items():
-            self._constant(name, value)
-        links = [
-            Node("Identity", [made], [out], version=onnx_schema.NEWEST)
-            for out, made in zip(node.outputs, results, strict=True)
-        ]
-        self._again([*nodes, *[link for link in links if link.outputs[0]]])
-
-    def _steps(self, node: Node) -> int | None:
-        """How often a Scan runs its body, where that is known and few enough to unroll it."""
-        count = node.attrs["num_scan_inputs"]
-        axes = node.attrs.get("scan_input_axes", [0] * count)
-        shapes = [self.graph.type_of(name).shape for name in node.inputs[-count:]]
-        if node.version < 9 or any(shape is None for shape in shapes):
-            return None
-        extents = {shape[axis] for shape, axis in zip(shapes, axes, strict=True) if shape is not None}
-        extent = extents.pop()
-        return extent if not extents and isinstance(extent, int) and 0 < extent <= _UNROLLED else None
-
-    def _scan(self, node: Node) -> None:
-        """One copy of the body for each step."""
-        body, count, steps = node.attrs["body"], node.attrs["num_scan_inputs"], self._steps(node)
-        assert steps is not None
-        opsets = self.loaded.opsets | {"": node.version}
-        states, scanned = node.inputs[:-count], node.inputs[-count:]
-        made = len(body.output) - len(states)
-        axes = node.attrs.get("scan_input_axes", [0] * count)
-        backwards = node.attrs.get("scan_input_directions", [0] * count)
-        out_axes = node.attrs.get("scan_output_axes", [0] * made)
-        out_backwards = node.attrs.get("scan_output_directions", [0] * made)
-        newest = onnx_schema.NEWEST
-        nodes: list[Node] = []
-        parts: list[list[str]] = [[] for _ in range(made)]
-        for step in range(steps):
-            slices = [self.names.fresh(f"{name}/{step}") for name in scanned]
-            for name, part, axis, back in zip(scanned, slices, axes, backwards, strict=True):
-                at = self.rewriter.constant(np.array(steps - 1 - step if back else step), f"{part}/index")
-                nodes.append(Node("Gather", [name, at], [part], {"axis": axis}, version=newest))
-            inner, initializers, results = inline.branch_nodes(
-                body, opsets, self.names, self._array, [*states, *slices]
-            )
-            for name, value in initializers.items():
-                self._constant(name, value)
-            nodes += inner
-            states = results[: len(states)]
-            for number, name in enumerate(results[len(states) :]):
-                part = self.names.fresh(f"{name}/part")
-                axis = self.rewriter.constant(np.array([out_axes[number]]), f"{part}/axis")
-                nodes.append(Node("Unsqueeze", [name, axis], [part], version=newest))
-                parts[number].append(part)
-        outputs = [*node.outputs, *[""] * (len(body.output) - len(node.outputs))]
-        nodes += [
-            Node("Identity", [state], [out], version=newest)
-            for state, out in zip(states, outputs[: len(states)], strict=True)
-            if out
-        ]
-        for number, out in enumerate(outputs[len(states) :]):
-            if out:
-                pieces = parts[number][::-1] if out_backwards[number] else parts[number]
-                nodes.append(Node("Concat", pieces, [out], {"axis": out_axes[number]}, version=newest))
-        self._again(nodes)
 
     # ---- values ------------------------------------------------------------------------------------------------------
 

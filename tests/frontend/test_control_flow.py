@@ -1,0 +1,144 @@
+"""If, Loop and Scan against onnxruntime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import sparsec
+from sparsec.errors import UnsupportedError
+
+_FLOAT, _BOOL, _INT64 = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.INT64
+
+
+def _info(name, dtype, shape):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def _model(nodes, inputs, outputs, **constants):
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "main", inputs, outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _agrees(model, tmp_path, feeds, **dims):
+    so = sparsec.build(model, output=tmp_path / "m.so", dims=dims)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    with sparsec.load(so) as ours:
+        for feed in feeds:
+            expected = dict(zip([o.name for o in session.get_outputs()], session.run(None, feed), strict=True))
+            found = ours.run(feed)
+            for name, value in expected.items():
+                np.testing.assert_allclose(found[name], value, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+X = _info("x", _FLOAT, [2, 3])
+Y = _info("y", _FLOAT, None)
+
+
+def _x(seed=0, scale=1.0):
+    return (scale * np.random.default_rng(seed).standard_normal((2, 3))).astype(np.float32)
+
+
+def _if(then, other, condition="c"):
+    branches = {}
+    for name, nodes in (("then_branch", then), ("else_branch", other)):
+        branches[name] = helper.make_graph(nodes, name, [], [_info("r", _FLOAT, None)])
+    return helper.make_node("If", [condition], ["y"], "the_if", **branches)
+
+
+@pytest.mark.parametrize("shape", [[], [1]])
+def test_if_at_run_time(shape, tmp_path):
+    inner = [helper.make_node("Relu", ["x"], ["h"]), helper.make_node("Add", ["h", "x"], ["r"])]
+    node = _if(inner, [helper.make_node("Neg", ["x"], ["r"])])
+    model = _model([node], [X, _info("c", _BOOL, shape)], [Y])
+    _agrees(model, tmp_path, [{"x": _x(), "c": np.full(shape, value)} for value in (True, False)])
+
+
+def test_nested_if(tmp_path):
+    deep = {
+        "then_branch": helper.make_graph([helper.make_node("Exp", ["x"], ["s"])], "t", [], [_info("s", _FLOAT, None)]),
+        "else_branch": helper.make_graph([helper.make_node("Abs", ["x"], ["s"])], "e", [], [_info("s", _FLOAT, None)]),
+    }
+    inner = [helper.make_node("If", ["d"], ["r"], "inner", **deep)]
+    model = _model([_if(inner, [helper.make_node("Neg", ["x"], ["r"])])],
+                   [X, _info("c", _BOOL, []), _info("d", _BOOL, [])], [Y])  # fmt: skip
+    feeds = [{"x": _x(), "c": np.array(c), "d": np.array(d)} for c in (True, False) for d in (True, False)]
+    _agrees(model, tmp_path, feeds)
+
+
+def test_branches_of_other_shapes_are_refused(tmp_path):
+    node = _if([helper.make_node("ReduceSum", ["x"], ["r"], keepdims=0)], [helper.make_node("Neg", ["x"], ["r"])])
+    with pytest.raises(UnsupportedError, match=r"the_if.*cannot choose between float32\[\] and float32\[2,3\]"):
+        sparsec.build(_model([node], [X, _info("c", _BOOL, [])], [Y]), output=tmp_path / "m.so")
+
+
+def _loop(body, outputs, states=("x",), trips="trips", condition=""):
+    """`body`'s nodes make `again`, `next` and, where asked for, `row`."""
+    results = [_info("again", _BOOL, []), _info("next", _FLOAT, None)]
+    if len(outputs) > len(states):
+        results.append(_info("row", _FLOAT, None))
+    inputs = [_info("turn", _INT64, []), _info("active", _BOOL, []), _info("state", _FLOAT, None)]
+    graph = helper.make_graph(body, "body", inputs, results)
+    return helper.make_node("Loop", [trips, condition, *states], list(outputs), "the_loop", body=graph)
+
+
+_GROW = [helper.make_node("Add", ["state", "x"], ["next"])]
+_ALWAYS = [helper.make_node("Identity", ["active"], ["again"])]
+_BELOW = [helper.make_node("ReduceMax", ["next"], ["largest"], keepdims=0),
+          helper.make_node("Less", ["largest", "limit"], ["again"])]  # fmt: skip
+
+
+@pytest.mark.parametrize("trips", [0, 1, 5])
+def test_loop_of_known_length(trips, tmp_path):
+    model = _model([_loop([*_GROW, *_ALWAYS], ["y"])], [X], [Y], trips=np.array(trips))
+    _agrees(model, tmp_path, [{"x": _x()}])
+
+
+def test_scanned_outputs_and_the_turn(tmp_path):
+    body = [
+        *_ALWAYS,
+        helper.make_node("Cast", ["turn"], ["number"], to=_FLOAT),
+        helper.make_node("Mul", ["state", "number"], ["row"]),
+        helper.make_node("Add", ["state", "x"], ["next"]),
+    ]
+    model = _model([_loop(body, ["y", "rows"])], [X], [Y, _info("rows", _FLOAT, None)], trips=np.array(4))
+    _agrees(model, tmp_path, [{"x": _x()}])
+
+
+def test_loop_that_ends_by_its_data(tmp_path):
+    model = _model([_loop([*_GROW, *_BELOW], ["y"], condition="true")], [X], [Y], trips=np.array(12),
+                   true=np.array(True), limit=np.float32(9))  # fmt: skip
+    _agrees(model, tmp_path, [{"x": _x(0, scale)} for scale in (0.1, 1.0, 3.0, 100.0)])
+
+
+def test_loop_whose_condition_is_an_input(tmp_path):
+    model = _model(
+        [_loop([*_GROW, *_ALWAYS], ["y"], condition="c")], [X, _info("c", _BOOL, [])], [Y], trips=np.array(3)
+    )
+    _agrees(model, tmp_path, [{"x": _x(), "c": np.array(value)} for value in (True, False)])
+
+
+def test_while_over_constants(tmp_path):
+    body = [*_GROW, helper.make_node("Less", ["turn", "last"], ["again"])]
+    model = _model([_loop(body, ["y"], trips="", condition="true")], [X], [Y], true=np.array(True), last=np.array(6))
+    _agrees(model, tmp_path, [{"x": _x()}])
+
+
+@pytest.mark.parametrize(
+    ("loop", "inputs", "constants", "reason"),
+    [
+        (_loop([*_GROW, *_ALWAYS], ["y"]), [_info("trips", _INT64, [])], {}, "known only at run time"),
+        (_loop([*_GROW, *_ALWAYS], ["y"]), [], {"trips": np.array(65)}, "more than 64 times"),
+        (_loop([*_GROW, *_BELOW], ["y"], trips="", condition="true"), [],
+         {"true": np.array(True), "limit": np.float32(9)}, "known only at run time"),
+        (_loop([*_GROW, *_BELOW, helper.make_node("Neg", ["state"], ["row"])], ["y", "rows"], condition="true"), [],
+         {"true": np.array(True), "limit": np.float32(9), "trips": np.array(5)}, "scanned outputs"),
+    ],
+)  # fmt: skip
+def test_loops_that_are_refused(loop, inputs, constants, reason, tmp_path):
+    outputs = [Y, _info("rows", _FLOAT, None)][: len(loop.output)]
+    with pytest.raises(UnsupportedError, match=f"the_loop.*{reason}"):
+        sparsec.build(_model([loop], [X, *inputs], outputs, **constants), output=tmp_path / "m.so")

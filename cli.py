@@ -239,7 +239,15 @@ def analyze(
 @click.option("--quantize", type=click.Choice(["int8", "none"]), help="Default: int8.")
 @click.option("--exclude", multiple=True, metavar="NAME", help="A layer that stays as it is; * matches anything.")
 @click.option("--recipe", type=_FILE, metavar="FILE.yaml", help="All of this and more; other options override it.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of every random choice.")
+@click.option("--write-recipe", type=_FILE, metavar="FILE.yaml", help="Writes what was done, layer by layer.")
+@click.option("--target", help="Puts the zeros where this row of `sparsec targets` gains most by them.")
+@click.option("--speedup", type=float, metavar="TIMES", help="Least sparsity that is so much faster, measured here.")
+@click.option("--max-drop", type=float, metavar="DROP", help="Highest sparsity that costs no more of the metric.")
+@click.option("--metric", metavar="python:MODULE:FUNCTION", help="Takes run(inputs) -> outputs; higher is better.")
+@click.option("--masks", type=_FILE, metavar="FILE", help="Writes the masks: .npz or .safetensors.")
+@click.option("--report", type=_FILE, metavar="FILE.html", help="Writes a report.")
+@click.option("--work", type=_FILE, metavar="DIR", help="Keeps what was done, so that a stopped run goes on.")
+@click.option("--seed", type=int, help="Of every random choice; default: the recipe's, else 0.")
 @click.option("--quiet", is_flag=True, help="Prints nothing unless it fails.")
 def sparsify(model: Path, **options: Any) -> None:
     """Prunes and quantizes a dense model in one shot, without training."""

@@ -58,6 +58,8 @@ def show(outcome: Outcome, output: Path | None, console: Console) -> None:
             f"{row.error + row.quantization_error:.2%}", "; ".join(filter(None, reasons)),
         )  # fmt: skip
     console.print(table)
+    if outcome.metrics is not None:
+        console.print(f"metric {outcome.metrics[1]:.4f}, of the dense model {outcome.metrics[0]:.4f}")
     where = f"{output}: " if output is not None else ""
     console.print(f"{where}{outcome.sparsity:.1%} of the layers' weights are zero; outputs differ by "
                   f"{outcome.output_error:.2%} of their energy on the calibration data", soft_wrap=True)  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 
 from .layers import Layer
 
-MAX_ROWS = 16384
+MAX_ROWS = 8192
 """Sampled rows of one layer: beyond that the moments no longer change, and time grows."""
 
 

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from .data import Feed, relative_error
+from .data import Feed, relative_error, runner
 from .layers import Layer, find_layers
 from .moments import Moments
 from .network import Network
+from .norms import KINDS as NORMS
+from .norms import correct_norm, find_norms
 from .patterns import Pattern
-from .prune import prune_layer
+from .prune import Pruned, checkpoint, prune_layer
 from .quantize.apply import quantize_layer, quantize_products
 from .quantize.qdq import Writer
 from .recipe import Pruning, Quantization, Recipe
+from .search import Candidate
 from .walk import Walk
 
 Progress = Callable[[str, int, int], None]
@@ -36,6 +39,8 @@ class LayerOutcome:
     error: float = 0.0
     """Squared output error of its pruning, relative to the dense layer's output."""
     quantization_error: float = 0.0
+    sensitivity: float | None = None
+    """Squared error of the network's outputs with this layer alone pruned, as far as it was measured."""
     dense_reason: str = ""
     """Why it was not pruned."""
     float_reason: str = ""
@@ -51,6 +56,14 @@ class Outcome:
     layers: dict[str, LayerOutcome]
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     """Stored weight's name -> True where a weight stays."""
+    products: list[str] = field(default_factory=list)
+    """Products of two activations that were quantized."""
+    recipe: Recipe | None = None
+    """What was done, each layer's sparsity included."""
+    candidates: list[Candidate] = field(default_factory=list)
+    """What a search tried."""
+    metrics: tuple[float, float] | None = None
+    """(of the dense model, of this one)."""
     output_error: float = 0.0
     """E|y - d|² / E|d|² of the outputs on the calibration data."""
 
@@ -68,12 +81,17 @@ def run(
     folder: Path,
     sparsities: Mapping[str, float],
     progress: Progress = lambda *_: None,
+    keep: Path | None = None,
 ) -> Outcome:
-    """Prunes to `sparsities` (layer's name -> share), then quantizes; as the recipe says."""
+    """Prunes to `sparsities` (layer's name -> share), then quantizes; as the recipe says.
+
+    What is spilled lies in `folder`. Pruned layers are kept in the folder `keep`, and taken from there by a second run
+    with the same arguments.
+    """
     now = dense.copy()
     outcome = Outcome(now, {la.name: _outcome(la) for la in find_layers(now)})
     if recipe.pruning is not None:
-        _prune(dense, now, recipe, recipe.pruning, feeds, folder, sparsities, outcome, progress)
+        _prune(dense, now, recipe, recipe.pruning, feeds, folder, sparsities, outcome, progress, keep)
     if recipe.quantization is not None:
         _quantize(dense, now, recipe, recipe.quantization, feeds, folder, outcome, progress)
     return outcome
@@ -98,14 +116,18 @@ def prunable(network: Network, pruning: Pruning) -> list[Layer]:
 
 def _prune(
     dense: Network, now: Network, recipe: Recipe, pruning: Pruning, feeds: Sequence[Feed], folder: Path,
-    sparsities: Mapping[str, float], outcome: Outcome, progress: Progress,
+    sparsities: Mapping[str, float], outcome: Outcome, progress: Progress, keep: Path | None,
 ) -> None:  # fmt: skip
     layers = prunable(now, pruning)
+    norms = find_norms(now) if pruning.correct else []
     pattern = Pattern.parse(pruning.pattern)
-    walk = Walk(now, dense, layers, feeds, folder)
+    walk = Walk(now, dense, [*layers, *norms], feeds, folder)
     done = 0
     for level in walk.levels():
         for layer in level:
+            if layer.kind in NORMS:
+                correct_norm(layer, now, walk.pairs(layer))
+                continue
             done += 1
             progress("pruning", done, len(layers))
             row = outcome.layers[layer.name]
@@ -114,10 +136,14 @@ def _prune(
             if row.dense_reason:
                 continue
             stored = now.constants[layer.weight]
-            moments = Moments.of(layer, walk.pairs(layer), len(feeds), recipe.seed)[0]
-            pruned = prune_layer(
-                layer, layer.matrix(stored), moments, sparsity, pattern, pruning.method, pruning.correct
-            )
+
+            def prune(layer: Layer = layer, stored: np.ndarray = stored, sparsity: float = sparsity) -> Pruned:
+                moments = Moments.of(layer, walk.pairs(layer), len(feeds), recipe.seed)[0]
+                return prune_layer(
+                    layer, layer.matrix(stored), moments, sparsity, pattern, pruning.method, pruning.correct
+                )
+
+            pruned = checkpoint(keep, done, prune)
             now.constants[layer.weight] = layer.stored(pruned.weights)
             if pruned.shift is not None and layer.bias is not None:
                 now.constants[layer.bias] = now.constants[layer.bias] + pruned.shift
@@ -143,8 +169,14 @@ def _quantize(
             row.float_reason = layer.float_reason
             if not layer.float_reason:
                 quantize_layer(layer, walk, writer, how, recipe.seed, row, dense)
-    if how.products:
-        quantize_products(walk, writer, how)
     outcome.output_error = relative_error(walk.outputs())
-    walk.close()
     now.nodes = [n for node in now.nodes for n in walk.now.groups.get(node.name, [node])]
+    if how.products and (products := quantize_products(now, feeds, writer, how)):
+        outcome.products = products
+        quantized = runner(now.model().SerializeToString())
+        outcome.output_error = relative_error(
+            (array, walk.dense.array(name, i))
+            for i, feed in enumerate(feeds)
+            for name, array in quantized(feed).items()
+        )
+    walk.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +24,22 @@ class Pruned:
     weights: np.ndarray
     shift: np.ndarray | None
     error: float
+
+
+def checkpoint(folder: Path | None, number: int, make: Callable[[], Pruned]) -> Pruned:
+    """The layer of that number as a run that was stopped left it in the folder, else a new one, left there."""
+    if folder is None:
+        return make()
+    path = folder / f"layer_{number}.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            return Pruned(kept["weights"], kept["shift"] if kept["shift"].size else None, float(kept["error"]))
+    pruned = make()
+    partial = path.with_name(f"partial_{number}.npz")
+    shift = np.zeros(0, np.float32) if pruned.shift is None else pruned.shift
+    np.savez(partial, weights=pruned.weights, shift=shift, error=pruned.error)
+    partial.replace(path)
+    return pruned
 
 
 def prune_layer(

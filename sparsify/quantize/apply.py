@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import NodeProto
 
+from ..data import Feed
 from ..layers import Layer
 from ..methods.problem import Problem, quadratic
 from ..moments import Moments
 from ..network import Network
-from ..walk import Walk
+from ..walk import Walk, session
 from .qdq import Writer
-from .ranges import RANGES, Histogram, Range
+from .ranges import RANGES, Bounds, Range
 from .weights import ROUNDINGS, scales
 
 if TYPE_CHECKING:
@@ -50,7 +54,12 @@ def quantize_layer(
 
 def activation_range(walk: Walk, name: str, how: Quantization) -> Range:
     """Of a live tensor of the network as it is now."""
-    histogram = Histogram.of(lambda: (walk.now.array(name, i) for i in range(walk.now.batches)))
+    bounds = Bounds()
+    for i in range(walk.now.batches):
+        bounds.add(walk.now.array(name, i))
+    histogram = bounds.histogram()
+    for i in range(walk.now.batches):
+        histogram = histogram.plus(walk.now.array(name, i))
     return RANGES[how.activations](histogram)
 
 
@@ -87,5 +96,39 @@ def _write(
         walk.now.groups[node.name] = [*before, node]
 
 
-def quantize_products(walk: Walk, writer: Writer, how: Quantization) -> None:
-    """Products of two activations: nothing yet."""
+def quantize_products(network: Network, feeds: Sequence[Feed], writer: Writer, how: Quantization) -> list[str]:
+    """Quantizes both operands of every product of two float activations, as in attention; returns the nodes' names.
+
+    Ranges are those of the network as it is, all weights being quantized.
+    """
+    made_by = {name: node for node in network.nodes for name in node.output}
+    products = [
+        node
+        for node in network.nodes
+        if node.op_type == "MatMul"
+        and not any(fnmatchcase(node.name, pattern) for pattern in how.ignore)
+        and all(n in made_by and made_by[n].op_type != "DequantizeLinear" for n in node.input)
+    ]
+    names = list(dict.fromkeys(name for node in products for name in node.input))
+    if not names:
+        return []
+    inputs = {name: feeds[0][name] for name in network.inputs}
+    run = session(network.piece(network.nodes, inputs, names).SerializeToString())
+    bounds = [Bounds() for _ in names]
+    for feed in feeds:
+        for bound, array in zip(bounds, run.run(names, dict(feed)), strict=True):
+            bound.add(array)
+    histograms = [bound.histogram() for bound in bounds]
+    for feed in feeds:
+        for i, array in enumerate(run.run(names, dict(feed))):
+            histograms[i] = histograms[i].plus(array)
+    ranges = {n: RANGES[how.activations](h) for n, h in zip(names, histograms, strict=True)}
+    nodes: list[NodeProto] = []
+    for node in network.nodes:
+        if any(node is product for product in products):
+            for at, name in enumerate(list(node.input)):
+                before, node.input[at] = writer.activation(name, ranges[name])
+                nodes += before
+        nodes.append(node)
+    network.nodes = nodes
+    return [node.name for node in products]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,24 +41,33 @@ class Histogram:
     counts: np.ndarray
     edges: np.ndarray
 
-    @staticmethod
-    def of(arrays: Callable[[], Iterable[np.ndarray]]) -> Histogram:
-        """Of all finite values; `arrays` is called twice: for the range, then for the counts."""
-        bounds = [(float(a.min()), float(a.max())) for a in arrays() if a.size]
-        low = min((b[0] for b in bounds), default=0.0)
-        high = max((b[1] for b in bounds), default=0.0)
-        if not high > low:
-            high = low + (abs(low) or 1.0)
-        edges = np.linspace(low, high, _BINS + 1)
-        counts = np.zeros(_BINS, np.int64)
-        for array in arrays():
-            counts += np.histogram(array, edges)[0]
-        return Histogram(counts, edges)
+    def plus(self, array: np.ndarray) -> Histogram:
+        """With the values of one more array counted."""
+        return Histogram(self.counts + np.histogram(array, _BINS, (self.edges[0], self.edges[-1]))[0], self.edges)
 
     @property
     def centres(self) -> np.ndarray:
         """Middle of each bin."""
         return (self.edges[1:] + self.edges[:-1]) / 2
+
+
+class Bounds:
+    """The least and the greatest value so far: what a histogram needs to know first."""
+
+    def __init__(self) -> None:
+        self.low, self.high = np.inf, -np.inf
+
+    def add(self, array: np.ndarray) -> None:
+        """Takes in one more array."""
+        if array.size:
+            self.low, self.high = min(self.low, float(array.min())), max(self.high, float(array.max()))
+
+    def histogram(self) -> Histogram:
+        """An empty histogram over the range."""
+        low, high = (self.low, self.high) if self.high >= self.low else (0.0, 0.0)
+        if high == low:
+            high = low + (abs(low) or 1.0)
+        return Histogram(np.zeros(_BINS, np.int64), np.linspace(low, high, _BINS + 1))
 
 
 def minmax(histogram: Histogram) -> Range:

@@ -84,6 +84,8 @@ CATALOGUE: tuple[Kernel, ...] = (
     ),
     *_plain("attention_u8", "quantized attention of a head, scores in tiles of 16 queries", ("avx512",)),
     *_plain("panels", "rows to panels of 16 columns, in squares of 16x16", ("avx512",)),
+    *_plain("rows", "panels of floats to rows", ("avx512",)),
+    *_plain("layer_norm_panels", "layer normalization of panels, a column in each lane", ("avx512",)),
     *_plain("pack_panels", "run-time B into panels, transposed where it lies along k"),
     *_plain("pad_planes", "planes to padded planes, one per phase of the stride"),
     *_plain("pool2d_max", "maximum over windows", template="pool2d"),

@@ -35,6 +35,15 @@ def plan_panels(
     ]
 
 
+def plan_rows(isa: str, columns: Size, features: int) -> list[KernelUse]:
+    """Panels of floats to rows [columns, features]."""
+    row = find("rows", isa)
+    symbol = f"sparsec_k_{row.family}"
+    unit = source(row.template, row.family, symbol=symbol)
+    panels = ceil_div(columns, COLUMNS)
+    return [KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), (columns, features), panels, "panels to rows")]
+
+
 def plan_spmm(
     isa: str,
     columns: Size,

@@ -14,9 +14,10 @@ import numpy as np
 
 from .catalogue import find, source
 from .epilogue import FULL_TENSOR, EpilogueOp, epilogue_text, vector_lines
-from .integer import inverse, wrapped
-from .layout import ROWS, Layout, Quantized
-from .use import KernelUse, Operand, Output, Packed, Pointer, Temp
+from .integer import wrapped
+from .layout import ROWS, Layout
+from .panel_outputs import panel_outputs
+from .use import KernelUse, Operand, Packed, Pointer, Temp
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,9 @@ def tile_epilogue(
         pointers += [quantization.start, quantization.scale]
     declared += [("const float *", name) for name in names]
     pointers += [Operand(first_operand + i) for i in range(len(names))]
-    outputs = []
-    for number, layout in enumerate(layouts):
-        kind = layout if isinstance(layout, str) else "bytes"
-        planes = isinstance(layout, Quantized) and layout.planes
-        outputs.append({"kind": kind, "name": f"Y{number}", "how": f"how{number}", "planes": planes})
-        if isinstance(layout, Quantized):
-            declared.append(("const float *", f"how{number}"))
-            pointers.append(Packed(np.array([inverse(layout.scale), layout.zero_point], np.float32)))
-    for number, output in enumerate(outputs):
-        declared.append(("uint8_t *" if output["kind"] == "bytes" else "float *", f"Y{number}"))
-        pointers.append(Output(number))
+    outputs = panel_outputs(layouts)
+    declared += outputs.declared
+    pointers += outputs.pointers
     heads = sum(op.takes_operand for op in ops[:at])
     values = {
         "quantized": quantization is not None,
@@ -105,17 +98,15 @@ def tile_epilogue(
             {"name": name, "full": op.kind in FULL_TENSOR} for name, op in _with_tensors(ops[at:], names[heads:])
         ],
         "outputs": outputs,
-        "bytes": any(o["kind"] == "bytes" for o in outputs),
         "parameters": ", ".join(f"{kind}restrict {name}" for kind, name in declared),
         "arguments": ", ".join(name for _, name in declared),
     }
     text = epilogue_text(ops)
-    kinds = "_".join({"rows": "", "panels": "panels", "bytes": "u8"}[o["kind"]] + "p" * o["planes"] for o in outputs)
     return TileEpilogue(
-        "_".join(part for part in (text.suffix, kinds) if part),
+        "_".join(part for part in (text.suffix, outputs.suffix) if part),
         tuple(pointers),
         values,
-        len(outputs),
+        outputs.count,
     )
 
 

@@ -29,6 +29,7 @@ from .passes.choose_kernels import choose_kernels
 from .passes.fuse_layers import fuse_layers
 from .passes.integer_forms import integer_forms
 from .passes.legalize import fuse_tir, legalize
+from .passes.plan_layouts import plan_layouts
 from .passes.plan_planes import plan_planes
 from .passes.quantized_convolutions import quantized_convolutions
 from .passes.recognize_activations import expand_activations, recognize_activations
@@ -131,6 +132,12 @@ def _choose(c: Compilation) -> None:
     check.check_graph(c.graph)
 
 
+def _layouts(c: Compilation) -> None:
+    if c.options.target.isa == "avx512":
+        c.graph = plan_layouts(c.graph, _dims(c))
+        check.check_graph(c.graph)
+
+
 def _lower(c: Compilation) -> None:
     dims = _dims(c)
     outputs = [name for name, _ in c.prepared.outputs]
@@ -171,6 +178,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("float_attention", "attention in float32, whole", _pass(recognize_float_attention), _script),
     Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _fuse_layers, _script),
     Stage("choose", "the kernel of each product and convolution with constant weights", _choose, _script),
+    Stage("layouts", "the layout of each tensor between kernels", _layouts, _script),
     Stage("expand", "activations that no layer took become operators again", _pass(expand_activations), _script),
     Stage("legalize", "everything else to TIR, constants folded", _pass(legalize), _script),
     Stage("fuse_tir", "elementwise neighbours into one TIR function", _pass(fuse_tir), _script),

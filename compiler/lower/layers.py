@@ -26,7 +26,6 @@ from ...codegen_templates import (
     qplanes_move,
     spmm,
 )
-from ...codegen_templates.layout import ROWS
 from ...codegen_templates.planes import ConvGeometry
 from ...codegen_templates.tile_epilogue import Quantization, constant_quantization, plan_run_quantization
 from ...codegen_templates.use import Code, KernelUse, Operand, Packed, Temp, Tensor
@@ -146,6 +145,8 @@ def _softmax(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> lis
 
 @_family("layer_norm")
 def _layer_norm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    if "layouts" in layer.attrs:
+        return norm.plan_layer_norm_panels(isa, **layer.attrs)
     return norm.plan_layer_norm(isa, operands[0], layer.attrs["epsilon"])
 
 
@@ -157,6 +158,11 @@ def _gather(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list
 @_family("panels")
 def _panels(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     return spmm.plan_panels(isa, **layer.attrs)
+
+
+@_family("rows")
+def _rows(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return spmm.plan_rows(isa, **layer.attrs)
 
 
 @_family("spmm")
@@ -177,7 +183,7 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
         quantization,
         attrs["reason"],
         attrs["method"],
-        attrs.get("layouts", (ROWS,)),
+        attrs["layouts"],
         4 if attrs.get("dynamic") else 2,
     )
 

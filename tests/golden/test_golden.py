@@ -99,7 +99,7 @@ def integers():
     """A BERT of one layer in the form of SparseML's exports, with block-sparse weights; of it, the passes it is for."""
     sizes = {"layers": 1, "hidden": 64, "heads": 2, "inner": 64, "vocabulary": 16, "seq": 16}
     config = BertConfig(**sizes, sparsity=0.8, pattern="1x4", quantized=True, form="integer")
-    shown = ("activations", "integer_forms", "attention", "fuse_layers", "choose")
+    shown = ("activations", "integer_forms", "attention", "fuse_layers", "choose", "layouts")
     return bert(config), {"target": "avx512"}, {f"{name}.py.txt" for name in shown}
 
 
@@ -189,7 +189,7 @@ def test_golden(written, request):
 PASSES = {
     "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "integer_forms": "integers",
     "attention": "integers", "qconv": "images", "plan_planes": "images", "float_attention": "attention",
-    "choose": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
+    "choose": "integers", "layouts": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
 }  # fmt: skip
 
 

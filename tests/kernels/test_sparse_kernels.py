@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import ACTIVATIONS, apply_epilogue
 
-from sparsec.codegen_templates import integer, spmm
+from sparsec.codegen_templates import integer, norm, spmm
 from sparsec.codegen_templates.epilogue import EpilogueOp
 from sparsec.codegen_templates.layout import PANELS, Quantized, panel_shape
 from sparsec.codegen_templates.tile_epilogue import constant_quantization
@@ -174,6 +174,36 @@ def test_vector_activations(target, kind):
     allowed = 1e-6 * np.minimum(np.abs(x), 1) + 5e-7 * np.abs(want - at_zero) + 2e-7 * abs(at_zero)
     excess = np.nan_to_num(np.abs(got - want) - allowed, nan=-1)
     assert excess.max() <= 0, x[np.argmax(excess)]
+
+
+@AVX512
+@pytest.mark.parametrize(("n", "features"), [(16, 16), (37, 20), (5, 771), (64, 1)])
+def test_rows_of_panels(target, n, features):
+    x = np.random.default_rng(2).standard_normal((n, features)).astype(np.float32)
+    panels = to_panels(target, x, quantized=False)
+    got, _ = run_uses(target, spmm.plan_rows(target.isa, n, features), [panels], x.shape)
+    np.testing.assert_array_equal(got, x)
+
+
+@AVX512
+@pytest.mark.parametrize(("n", "features"), [(16, 4), (37, 20), (5, 768), (48, 36)])
+def test_layer_norm_of_panels(target, n, features):
+    rng = np.random.default_rng([n, features])
+    x = (3 + rng.standard_normal((n, features))).astype(np.float32)
+    x[0] += 30
+    gamma, beta = (rng.standard_normal(features).astype(np.float32) for _ in range(2))
+    hows = (Quantized(0.02, 100), Quantized(0.05, 3))
+    panels = to_panels(target, x, quantized=False)
+    uses = norm.plan_layer_norm_panels(target.isa, n, features, 1e-5, (hows[0], PANELS, hows[1]))
+    shapes = [(panel_shape(n, features, kind == "uint8"), kind) for kind in ("uint8", "float32", "uint8")]
+    (first, floats, second), _ = run_outputs(target, uses, [panels, gamma, beta], shapes)
+    floats = floats.transpose(0, 2, 1).reshape(-1, features)[:n]
+    exact = x.astype(np.float64) - x.astype(np.float64).mean(-1, keepdims=True)
+    want = exact / np.sqrt((exact**2).mean(-1, keepdims=True) + 1e-5) * gamma + beta
+    assert np.abs(floats - want).max() <= 2e-5 * np.abs(want).max()
+    for how, array in zip(hows, (first, second), strict=True):
+        same = integer.quantize(floats, integer.inverse(how.scale), how.zero_point, "uint8")
+        np.testing.assert_array_equal(rows_of(array, features)[:n], same)
 
 
 @AVX512

@@ -47,7 +47,7 @@ def plan_pattern(
     if dense:
         blocks = dense_blocks(O, len(taps))
         values, starts = dense_stream(units, blocks)
-        code = PatternCode("f32", taps, blocks, channels, 4 * planes.plane)
+        code = PatternCode("f32", taps, blocks, channels, 4 * planes.plane, tiles)
     else:
         blocks = row_blocks(units != 0)
         values, starts = stream(units, blocks)

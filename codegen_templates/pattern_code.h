@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { SPARSEC_STREAM_BIAS = 512, SPARSEC_LINE = 64 };
+enum { SPARSEC_STREAM_BIAS = 512 };
 
 typedef struct {
     void (*function)(const void *x, const void *w, void *sums, const void *next_code, const void *next_w);
@@ -17,15 +17,15 @@ typedef struct {
 /* Block `block` of a layer; `next` runs after it. `code` begins with three tables (emit/code/x86.py), `starts` counts units. */
 static inline sparsec_block sparsec_find_block(const char *code, const char *w, const int64_t *starts, int64_t blocks,
                                                int64_t block, int64_t next) {
-    const uint32_t *offsets = (const uint32_t *)code, *code_lines = offsets + blocks + 1, *weight_lines = code_lines + blocks;
+    const uint32_t *offsets = (const uint32_t *)code, *code_bytes = offsets + blocks + 1, *weight_bytes = code_bytes + blocks;
     sparsec_block b;
     const void *entry = code + offsets[block];
     __builtin_memcpy(&b.function, &entry, sizeof entry);
     b.weights = w + starts[block] * 4 + SPARSEC_STREAM_BIAS;
     b.next_code = code + offsets[next];
     b.next_weights = w + starts[next] * 4;
-    b.code_step = (int64_t)code_lines[block] * SPARSEC_LINE;
-    b.weights_step = (int64_t)weight_lines[block] * SPARSEC_LINE;
+    b.code_step = code_bytes[block];
+    b.weights_step = weight_bytes[block];
     return b;
 }
 

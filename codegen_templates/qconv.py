@@ -145,7 +145,7 @@ def _compiled(
     flat = units.reshape(len(units), -1)
     if dense:
         blocks = dense_blocks(len(units), len(taps))
-        return blocks, PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane), *dense_stream(flat, blocks)
+        return blocks, PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run), *dense_stream(flat, blocks)
     blocks = row_blocks(flat != 0)
     offsets = (4 * conv.x.plane * np.arange(depth)[:, None] + taps).reshape(-1)
     return blocks, PatternCode("u8s8", offsets, blocks, tiles=run), *stream(flat, blocks)

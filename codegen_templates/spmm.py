@@ -66,26 +66,27 @@ def plan_spmm(
     M = len(weights)
     units = units_of(weights)
     step = 4 * COLUMNS
+    per_column = units.shape[1] * 4
+    run = max(COLUMNS, _RUN_BYTES // per_column // COLUMNS * COLUMNS)
+    tiles = ceil_div(min(run, columns) if isinstance(columns, int) else run, COLUMNS)
     code: AnyCode
     if method == "dense":
         blocks = dense_blocks(M)
         values, starts = dense_stream(units, blocks)
-        code = PatternCode(kind, np.zeros(1, np.int64), blocks, units.shape[1], step)
+        code = PatternCode(kind, np.zeros(1, np.int64), blocks, units.shape[1], step, tiles)
     elif method == "gather":
         gathered = gather_blocks(weights != 0)
         values, starts = gather_stream(weights, gathered)
-        code = GatherCode(COLUMNS * np.arange(weights.shape[1]), gathered)
+        code = GatherCode(COLUMNS * np.arange(weights.shape[1]), gathered, tiles)
     else:
         blocks = row_blocks(units != 0)
         values, starts = stream(units, blocks)
-        code = PatternCode(kind, step * np.arange(units.shape[1]), blocks)
+        code = PatternCode(kind, step * np.arange(units.shape[1]), blocks, tiles=tiles)
     rows = rows_per_block(M)
     finish = tile_epilogue(epilogue, quantization, layouts, first_extra)
     name = f"{row.name}_r{rows}_{finish.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
     unit = source(row.template, name, symbol=symbol, rows=rows, e=finish.values)
-    per_column = units.shape[1] * 4
-    run = max(COLUMNS, _RUN_BYTES // per_column // COLUMNS * COLUMNS)
     extent = ceil_div(columns, run) * len(code.blocks)
     macs = columns * (weights.size if method == "dense" else int(np.count_nonzero(weights)))
     scalars = (M, columns, per_column * COLUMNS, run)

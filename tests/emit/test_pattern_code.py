@@ -42,14 +42,22 @@ def test_code_that_fetches_the_next_block_s(tiles, tmp_path):
         assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
 
 
+@pytest.mark.parametrize("tiles", [1, 4, 1000])
+def test_loops_that_fetch_the_next_block_s_weights(tiles, tmp_path):
+    code = PatternCode("f32", 4 * np.arange(9), dense_blocks(50, 9), turns=64, turn_bytes=640, tiles=tiles)
+    for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
+        assert ahead.step * tiles >= 4 * len(block.k)
+        assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
+
+
 @pytest.mark.parametrize("tiles", [1, 3, 50])
 def test_all_of_the_next_block_is_fetched(tiles):
     code = PatternCode("f32", 64 * np.arange(600), row_blocks(np.ones((100, 600), bool)), tiles=tiles)
     table = np.frombuffer(encode(code), "<u4")
     blocks = len(code.blocks)
-    sizes, lines = np.diff(table[: blocks + 1].astype(int)), table[blocks + 1 : 3 * blocks + 1].reshape(2, -1)
-    assert (64 * tiles * lines[0] >= 0.97 * np.roll(sizes, -1) - 64).all()
-    assert (64 * tiles * lines[1] >= np.roll([4 * len(b.k) for b in code.blocks], -1)).all()
+    sizes, fetched = np.diff(table[: blocks + 1].astype(int)), table[blocks + 1 : 3 * blocks + 1].reshape(2, -1)
+    assert (tiles * fetched[0] >= 0.97 * np.roll(sizes, -1) - 64).all()
+    assert (tiles * fetched[1] >= np.roll([4 * len(b.k) for b in code.blocks], -1)).all()
 
 
 @pytest.mark.parametrize("kind", ["f32", "u8s8"])

@@ -20,10 +20,12 @@ _MAC_OPCODE = {"f32": 0xB8, "u8s8": 0x50}  # vfmadd231ps, vpdpbusd
 
 @dataclass(frozen=True)
 class Ahead:
-    """How many lines of the next block's code (at rcx) and stream (at r8) one call of a block fetches."""
+    """Lines of the next block's code (at rcx) and stream (at r8) that a block fetches: per call, or turn of a loop."""
 
     code: int = 0
     stream: int = 0
+    step: int = 0
+    """Bytes of the stream from one turn to the next."""
 
 
 NOT_AHEAD = Ahead()

@@ -34,7 +34,7 @@ from .x86_gather import encode_gather, gather_assembler, gather_bytes
 def encode(code: AnyCode) -> bytes:
     """Tables of uint32, then the blocks, each on a line of its own.
 
-    The tables: the offset of every block and of the end; lines of code that a block fetches ahead; lines of the stream.
+    The tables: the offset of every block and of the end; bytes of code that a call fetches ahead; bytes of the stream.
     """
     ahead = lines_ahead(code)
     at = -(-4 * (3 * len(code.blocks) + 1) // LINE) * LINE
@@ -45,15 +45,20 @@ def encode(code: AnyCode) -> bytes:
         offsets.append(at)
         padded.append(function + b"\xcc" * (-len(function) % LINE))
         at += len(padded[-1])
-    table = np.asarray([*offsets, at, *(a.code for a in ahead), *(a.stream for a in ahead)], "<u4").tobytes()
+    turns = code.turns if isinstance(code, PatternCode) else 1
+    fetched = (LINE * a.code for a in ahead), (a.step * turns or LINE * a.stream for a in ahead)
+    table = np.asarray([*offsets, at, *fetched[0], *fetched[1]], "<u4").tobytes()
     return table + bytes(offsets[0] - len(table) if offsets else 0) + b"".join(padded)
 
 
 def lines_ahead(code: AnyCode) -> list[Ahead]:
     """What each block fetches, never more often than it multiplies; the last one fetches the first."""
-    if not code.tiles or (isinstance(code, PatternCode) and code.turns > 1):
+    if not code.tiles:
         return [NOT_AHEAD] * len(code.blocks)
     units = np.array([len(b.row) for b in code.blocks])
+    if isinstance(code, PatternCode) and code.turns > 1:
+        step = -(-4 * int(units.max()) // code.tiles)
+        return [Ahead(stream=-(-step // LINE), step=step)] * len(code.blocks)
     if isinstance(code, GatherCode):
         size = np.array([gather_bytes(code, b) for b in code.blocks])
     else:
@@ -80,21 +85,23 @@ def encode_block(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NO
         return encode_gather(code, block, ahead)
     zero = b"".join(clear(r) for r in range(block.rows))
     stored = b"".join(store(r) for r in range(block.rows))
-    inner = _loop(code, block) if code.turns > 1 else _straight(code, block, ahead)
+    inner = (_loop if code.turns > 1 else _straight)(code, block, ahead)
     return ENDBR64 + zero + inner + stored + RETURN
 
 
-def _loop(code: PatternCode, block: RowBlock) -> bytes:
+def _loop(code: PatternCode, block: RowBlock, ahead: Ahead) -> bytes:
     """The body, pointers on, and back."""
-    turn = _straight(code, block, NOT_AHEAD) + _advance(code, block) + bytes.fromhex("ffc9")
+    turn = _straight(code, block, ahead) + _advance(code, block, ahead) + bytes.fromhex("ffc9")
     back = -(len(turn) + 6)
     return b"\xb9" + code.turns.to_bytes(4, "little") + turn + b"\x0f\x85" + back.to_bytes(4, "little", signed=True)
 
 
-def _advance(code: PatternCode, block: RowBlock) -> bytes:
-    """add rdi, the turn's bytes; add rsi, what the body has left of its units; both with 32-bit immediates."""
-    parts = ((0xC7, code.turn_bytes), (0xC6, _left_over(block)))
-    return b"".join(bytes([0x48, 0x81, modrm]) + value.to_bytes(4, "little") for modrm, value in parts)
+def _advance(code: PatternCode, block: RowBlock, ahead: Ahead) -> bytes:
+    """add rdi, the turn's bytes; add rsi, what the body has left of its units; add r8; with 32-bit immediates."""
+    parts = [(0x48, 0xC7, code.turn_bytes), (0x48, 0xC6, _left_over(block))]
+    if ahead.step:
+        parts.append((0x49, 0xC0, ahead.step))
+    return b"".join(bytes([rex, 0x81, modrm]) + value.to_bytes(4, "little") for rex, modrm, value in parts)
 
 
 def _left_over(block: RowBlock) -> int:
@@ -149,6 +156,8 @@ def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_A
             f".byte 0x48, 0x81, 0xc7; .long {code.turn_bytes}",
             f".byte 0x48, 0x81, 0xc6; .long {_left_over(block)}",
         ]
+        if ahead.step:
+            lines.append(f".byte 0x49, 0x81, 0xc0; .long {ahead.step}")
         lines += ["dec ecx", "{disp32} jnz 1b"]
     lines += [*(f"{{disp8}} vmovups [rdx + {64 * r}], zmm{r}" for r in range(block.rows)), "vzeroupper", "ret"]
     return "\n".join(lines) + "\n"

@@ -88,6 +88,24 @@ class _Shape(click.ParamType):
         return name, shape
 
 
+class _Fixed(click.ParamType):
+    """An input's name with its value; the first `=` separates."""
+
+    name = "INPUT=NUMBER|FILE.npy"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Any]:
+        """Reads `rate=16000`, `training=false` or `table=table.npy`."""
+        name, _, text = str(value).partition("=")
+        if not name or not text:
+            self.fail(f"{value!r} is not INPUT=NUMBER or INPUT=FILE.npy", param, ctx)
+        if text.endswith(".npy"):
+            return name, Path(text)
+        try:
+            return name, json.loads(text.lower())
+        except ValueError:
+            self.fail(f"{text!r} is no number and no .npy file", param, ctx)
+
+
 class _Assignment(click.ParamType):
     """A tensor's name with a file; the first `=` separates."""
 
@@ -170,6 +188,7 @@ def cli() -> None:
 @click.option("--jobs", type=click.IntRange(min=1), help="Parallel compiler processes; default: one per CPU.")
 @click.option("--report", type=_FILE, metavar="FILE.json", help="Writes what was built, as JSON.")
 @click.option("--dump-ir", type=_FILE, metavar="DIR", help="Writes the IR after every stage.")
+@click.option("--fix", "fixed", type=_Fixed(), multiple=True, help="Makes a constant of an input that never changes.")
 @click.option("--custom-ops", "custom_ops", type=_FILE, multiple=True, metavar="FILE.py",
               help="Python file with operators of the model's own.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Prints nothing unless the build fails.")
@@ -178,6 +197,7 @@ def build(
     custom_ops: tuple[Path, ...],
     dims: tuple[tuple[str, Bound], ...],
     shapes: tuple[tuple[str, Any], ...],
+    fixed: tuple[tuple[str, Any], ...],
     report: Path | None,
     quiet: bool,
     **options: Any,
@@ -190,7 +210,9 @@ def build(
 
         for path in custom_ops:
             load_custom_ops(path)
-    build_on_console(model, report=report, quiet=quiet, dims=dict(dims), shapes=dict(shapes), **options)
+    values = {name: _read_array(value) if isinstance(value, Path) else value for name, value in fixed}
+    sizes = {"dims": dict(dims), "shapes": dict(shapes), "fixed": values}
+    build_on_console(model, report=report, quiet=quiet, **sizes, **options)
 
 
 @cli.command()

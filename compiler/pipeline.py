@@ -47,6 +47,7 @@ class Options:
     output: Path
     dims: Mapping[str, int | tuple[int, int]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     emit: str = "so"
     symbol_prefix: str = "sparsec_"
     jobs: int = 1
@@ -84,7 +85,7 @@ def _load(c: Compilation) -> None:
 
 
 def _prepare(c: Compilation) -> None:
-    c.prepared = prepare(c.loaded, dict(c.options.dims), dict(c.options.shapes))
+    c.prepared = prepare(c.loaded, dict(c.options.dims), dict(c.options.shapes), dict(c.options.fixed))
 
 
 def _import(c: Compilation) -> None:

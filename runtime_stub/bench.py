@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,7 +74,7 @@ def bench(
         _take_turns([ours], seconds)
         return ours.result()
     _warm(Path(model))
-    load_peer = PEERS[against](Path(model), threads, inputs)
+    load_peer = PEERS[against](Path(model), threads, inputs, read_manifest(artifact)["options"]["fixed"])
     try:
         theirs = _Side(load_peer)
     except Exception as error:
@@ -127,7 +128,13 @@ def _sparsec(artifact: Path, threads: int, inputs: Mapping[str, np.ndarray]) -> 
 # --- peers: import outside of the returned function, which is timed ---------------------------------------------------
 
 
-def _onnxruntime(model: Path, threads: int, inputs: Mapping[str, np.ndarray]) -> Load:
+_ORT_DTYPES = {
+    **{f"tensor({name})": name for name in ("bool", "float16", "int8", "int16", "int32", "int64", "uint8")},
+    **{"tensor(float)": "float32", "tensor(double)": "float64"},
+}
+
+
+def _onnxruntime(model: Path, threads: int, inputs: Mapping[str, np.ndarray], fixed: Mapping[str, Any]) -> Load:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -136,13 +143,21 @@ def _onnxruntime(model: Path, threads: int, inputs: Mapping[str, np.ndarray]) ->
 
     def open_model() -> Run:
         session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        return lambda: session.run(None, dict(inputs))
+        feeds = dict(inputs)
+        for row in session.get_inputs():
+            if row.name in fixed:
+                array = np.asarray(fixed[row.name], _ORT_DTYPES[row.type])
+                feeds[row.name] = array if array.ndim else array.reshape([1] * len(row.shape))
+        return lambda: session.run(None, feeds)
 
     return open_model
 
 
-PEERS: dict[str, Callable[[Path, int, Mapping[str, np.ndarray]], Load]] = {"onnxruntime": _onnxruntime}
-"""Name -> function of (model, threads, inputs) whose result loads the model and returns what runs it once."""
+PEERS: dict[str, Callable[[Path, int, Mapping[str, np.ndarray], Mapping[str, Any]], Load]] = {
+    "onnxruntime": _onnxruntime
+}
+"""Name -> function of (model, threads, inputs, inputs that the build fixed); its result loads the model and returns
+what runs it once."""
 
 
 # --- measuring --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ...errors import SparsecError
 from ...runtime_stub.names import with_prefix
 from ..frontend.prepare import PreparedModel
@@ -73,6 +75,7 @@ def _build_options(options: Options) -> dict[str, Any]:
     return {
         "dims": {k: list(v) if isinstance(v, tuple) else v for k, v in options.dims.items()},
         "shapes": {k: list(v) for k, v in options.shapes.items()},
+        "fixed": {k: np.asarray(v).tolist() for k, v in options.fixed.items()},
         "symbol_prefix": options.symbol_prefix,
     }
 

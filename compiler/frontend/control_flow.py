@@ -67,8 +67,8 @@ class ControlFlow:
             return [*nodes, *_links(node.outputs, results)]
         then, then_results = self._branch(node, "then_branch")
         other, other_results = self._branch(node, "else_branch")
-        results = zip(node.outputs, then_results, other_results, strict=True)
-        chosen = [self._select(node, node.inputs[0], a, b, out) for out, a, b in results if out]
+        rows = zip(node.outputs, then_results, other_results, strict=True)
+        chosen = [self._select(node, node.inputs[0], a, b, out) for out, a, b in rows if out]
         return [*then, *other, *chosen]
 
     def _branch(self, node: Node, which: str, inputs: Sequence[str] = ()) -> tuple[list[Node], list[str]]:

@@ -19,6 +19,7 @@ from .control_flow import ControlFlow
 from .diagnostics import CannotConvert, describe, reason_of
 from .dims import Bound, bind_inputs
 from .expansion import Expansion
+from .fixed import fixed_inputs
 from .graph import Node, Output, PreparedModel, TensorType
 from .importer import has_converter, infer_by_conversion
 from .load import LoadedModel, tensor_array
@@ -49,6 +50,7 @@ def prepare(
     loaded: LoadedModel,
     dims: Mapping[str, Bound] | None = None,
     shapes: Mapping[str, Sequence[Bound | None]] | None = None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> PreparedModel:
     """Bind the input dimensions and remove everything that is known at build time.
 
@@ -56,6 +58,7 @@ def prepare(
         loaded: a model from `load`.
         dims: ONNX dimension name -> size, or (lowest, highest) to keep it dynamic.
         shapes: input name -> sizes or ranges, None for an axis that `dims` or the model give.
+        fixed: input name -> its value, for inputs that become constants.
 
     Returns:
         the prepared graph; nodes that cannot be compiled are in its `diagnostics`, raised by `import_model`.
@@ -64,11 +67,12 @@ def prepare(
         ShapeError: a dimension is unbound or contradicts the model.
         ModelError: a node contradicts its inputs.
     """
-    graph = PreparedModel(algebra=Algebra(), constants=dict(loaded.weights), sha256=loaded.sha256)
+    constants = {**loaded.weights, **fixed_inputs(loaded, fixed or {})}
+    graph = PreparedModel(algebra=Algebra(), constants=constants, sha256=loaded.sha256)
     graph.opset = loaded.opsets.get("", 0)
     for name, value in graph.constants.items():
         graph.types[name] = TensorType(str(value.dtype.name), value.shape)
-    free = [value for value in loaded.proto.graph.input if value.name not in loaded.weights]
+    free = [value for value in loaded.proto.graph.input if value.name not in constants]
     bind_inputs(graph, free, dims or {}, shapes or {})
     for name in graph.inputs:
         tensor = graph.types[name]

@@ -74,6 +74,7 @@ def verify(
     proto = _read(model)
     with load(artifact) as loaded:
         manifest = loaded.manifest
+        _fix_inputs(proto, manifest["options"]["fixed"])
         cases = [dict(inputs)] if inputs is not None else _random_cases(manifest, seed)
         rows = []
         for case in cases:
@@ -93,6 +94,17 @@ def _read(model: str | os.PathLike[str]) -> onnx.ModelProto:
         return onnx.load(os.fspath(model))
     except DecodeError as error:
         raise ModelError(f"{os.fspath(model)} is not an ONNX model, or is cut short") from error
+
+
+def _fix_inputs(proto: onnx.ModelProto, fixed: Mapping[str, Any]) -> None:
+    """Makes initializers of the inputs that the build fixed."""
+    declared = {i.name: i for i in proto.graph.input}
+    for name, value in fixed.items():
+        kind = declared[name].type.tensor_type
+        shape = [d.dim_value or 1 for d in kind.shape.dim] if np.ndim(value) == 0 else np.shape(value)
+        array = np.asarray(value).astype(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)).reshape(shape)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        proto.graph.input.remove(declared[name])
 
 
 def is_quantized(proto: onnx.ModelProto) -> bool:

@@ -52,8 +52,8 @@ def body(macs: np.ndarray, first: np.ndarray, loads: np.ndarray, index: np.ndarr
     begins = ends - lengths
     place(out, begins[bump], np.tile(np.frombuffer(BUMP, np.uint8), (int(bump.sum()), 1)))
     begins += 7 * bump
-    place(out, begins[has_code], _prefetches(b"\x0f\x18\x91", code_lines))
-    place(out, (begins + 7 * has_code)[has_stream], _prefetches(b"\x41\x0f\x18\x90", stream_lines))
+    place(out, begins[has_code], _prefetches(b"\x0f\x18\x89", code_lines))
+    place(out, (begins + 7 * has_code)[has_stream], _prefetches(b"\x41\x0f\x18\x88", stream_lines))
     return out.tobytes()
 
 
@@ -65,14 +65,14 @@ def _spread(lines: int, count: int) -> np.ndarray:
 def fetched_lines(ahead: Ahead, number: int, count: int) -> list[str]:
     """As text, the fetches before a multiply-accumulate."""
     return [
-        f"{{disp32}} prefetcht1 [{register} + {LINE * line}]"
+        f"{{disp32}} prefetcht0 [{register} + {LINE * line}]"
         for register, lines in (("rcx", ahead.code), ("r8", ahead.stream))
         for line in np.flatnonzero(_spread(lines, count) == number).tolist()
     ]
 
 
 def _prefetches(opcode: bytes, lines: np.ndarray) -> np.ndarray:
-    """prefetcht1 [rcx or r8 + disp32], a line each."""
+    """prefetcht0 [rcx or r8 + disp32], a line each."""
     out = np.empty((len(lines), len(opcode) + 4), np.uint8)
     out[:, :-4] = np.frombuffer(opcode, np.uint8)
     out[:, -4:] = (LINE * lines).astype("<i4").view(np.uint8).reshape(-1, 4)

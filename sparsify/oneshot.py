@@ -17,7 +17,9 @@ from .norms import correct_norm, find_norms
 from .patterns import Pattern
 from .prune import Pruned, checkpoint, prune_layer
 from .quantize.apply import quantize_layer, quantize_products
+from .quantize.equalize import equalize
 from .quantize.qdq import Writer
+from .quantize.smooth import smooth
 from .recipe import Pruning, Quantization, Recipe
 from .search import Candidate
 from .walk import Walk
@@ -158,6 +160,13 @@ def _quantize(
     outcome: Outcome, progress: Progress,
 ) -> None:  # fmt: skip
     layers = find_layers(now, how.ignore)
+    if how.equalize or how.smooth:
+        # both networks alike: the dense one is what the quantized one is compared with, layer by layer
+        dense = dense.copy()
+        if how.equalize:
+            equalize([now, dense], layers)
+        if how.smooth:
+            smooth([now, dense], layers, feeds, how.smooth)
     walk = Walk(now, dense, layers, feeds, folder)
     writer = Writer(now)
     done = 0

@@ -10,6 +10,7 @@ import numpy as np
 LEVELS = 256
 _BINS = 2048
 _PERCENTILE = 99.99
+_SMALLEST = 1e-9
 _SHRINK = np.linspace(0.3, 1.0, 71)
 
 
@@ -119,16 +120,18 @@ def _divergence(histogram: Histogram, candidate: Range) -> float:
     for end in (0, LEVELS - 1):
         at = np.flatnonzero(inside & (level == end))
         lost = p[~inside & (level == end)].sum()
-        if lost and len(at):
+        if lost and not len(at):
+            return np.inf  # everything on that side is cut off
+        if lost:
             clipped[at[0] if end == 0 else at[-1]] += lost
     filled = (p > 0) & inside
     mass = np.bincount(level, np.where(inside, p, 0.0), LEVELS)
     width = np.bincount(level, filled, LEVELS)
     q = np.where(filled, mass[level] / np.maximum(width[level], 1), 0.0)
     p, q = clipped / max(clipped.sum(), 1), q / max(q.sum(), 1)
-    both = (p > 0) & (q > 0)
-    # a filled bin of p where q is empty cannot be told from noise of the calibration set
-    return float(np.sum(p[both] * np.log(p[both] / q[both])))
+    some = p > 0
+    # an end that holds nothing but what was cut off is as unlike as can be
+    return float(np.sum(p[some] * np.log(p[some] / np.maximum(q[some], _SMALLEST))))
 
 
 RANGES: dict[str, Callable[[Histogram], Range]] = {

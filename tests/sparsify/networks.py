@@ -22,7 +22,7 @@ def perceptron(depth: int = 32, hidden: int = 48, classes: int = 8, seed: int = 
         helper.make_node("Relu", ["sum"], ["hidden"]),
         helper.make_node("Gemm", ["hidden", "w2", "b2"], ["scores"], name="second", transB=1),
     ]
-    return _model(nodes, constants, ["n", depth], ["n", classes])
+    return model(nodes, constants, ["n", depth], ["n", classes])
 
 
 def pixels(seed: int = 0) -> onnx.ModelProto:
@@ -45,7 +45,7 @@ def pixels(seed: int = 0) -> onnx.ModelProto:
         helper.make_node("Flatten", ["pool"], ["flat"]),
         helper.make_node("MatMul", ["flat", "w4"], ["scores"], name="head"),
     ]
-    return _model(nodes, constants, ["n", 4, 12, 12], ["n", 5])
+    return model(nodes, constants, ["n", 4, 12, 12], ["n", 5])
 
 
 def correlated(count: int, *shape: int, seed: int = 1) -> np.ndarray:
@@ -57,7 +57,7 @@ def correlated(count: int, *shape: int, seed: int = 1) -> np.ndarray:
     return values.reshape(count, *shape).astype(np.float32)
 
 
-def _model(nodes, constants, shape, result) -> onnx.ModelProto:
+def model(nodes, constants, shape, result) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes, "small",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],

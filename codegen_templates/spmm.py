@@ -18,6 +18,9 @@ Method: TypeAlias = Literal["pattern", "dense", "gather"]
 _FAMILIES: dict[Method, str] = {"pattern": "spmm", "dense": "dense", "gather": "gathered"}
 _RUN_BYTES = 640 << 10
 """Of panels that should stay in the L2 cache while the blocks of rows pass by."""
+_FEW_COLUMNS = 128
+"""In so many, blocks fetch the next one whole where the number of columns is known at run time only; with more of them
+what is fetched lies further ahead."""
 
 
 def plan_panels(
@@ -68,7 +71,7 @@ def plan_spmm(
     step = 4 * COLUMNS
     per_column = units.shape[1] * 4
     run = max(COLUMNS, _RUN_BYTES // per_column // COLUMNS * COLUMNS)
-    tiles = ceil_div(min(run, columns) if isinstance(columns, int) else run, COLUMNS)
+    tiles = ceil_div(min(run, columns if isinstance(columns, int) else _FEW_COLUMNS), COLUMNS)
     code: AnyCode
     if method == "dense":
         blocks = dense_blocks(M)

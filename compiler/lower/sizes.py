@@ -58,8 +58,9 @@ def substitute(size: Size, values: Mapping[Any, Size]) -> Size:
 
 
 def product(sizes: tuple[Size, ...]) -> Size:
-    """The number of elements of a shape."""
-    return math.prod(sizes, start=1)
+    """The number of elements of a shape, an int where it is known."""
+    count = math.prod(sizes, start=1)
+    return int(count) if isinstance(count, tirx.IntImm) else count
 
 
 def to_c(size: Size, dims: tuple[Dim, ...]) -> str:

@@ -256,6 +256,7 @@ def analyze(
 @click.argument("model", type=_FILE, metavar="MODEL.onnx")
 @click.option("-o", "--output", type=_FILE, metavar="OUT.onnx", required=True, help="Where to write.")
 @click.option("--data", required=True, metavar="FILE.npz|DIR|python:MODULE:FUNCTION", help="Inputs to calibrate on.")
+@click.option("--weights", type=_FILE, metavar="CHECKPOINT", help="Takes the weights from .safetensors files.")
 @click.option("--sparsity", type=float, metavar="SHARE", help="Of zeros in the layers' weights, 0 to 1.")
 @click.option("--pattern", help="unstructured (default), RxC (1x4, …) or N:M (2:4, …).")
 @click.option("--quantize", type=click.Choice(["int8", "none"]), help="Default: int8.")

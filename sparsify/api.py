@@ -20,6 +20,7 @@ from .network import Network
 from .oneshot import Outcome, Progress, prunable, run
 from .recipe import Pruning, Quantization, Recipe
 from .search import Candidate, Ledger, fast_enough, key, within_drop
+from .sources import load_weights, refuse_quantized
 
 if TYPE_CHECKING:
     import onnx
@@ -35,6 +36,7 @@ def sparsify(
     model: Path_ | onnx.ModelProto,
     *,
     data: Data,
+    weights: Path_ | None = None,
     output: Path_ | None = None,
     sparsity: float | None = None,
     pattern: str | None = None,
@@ -58,6 +60,8 @@ def sparsify(
         model: path of an ONNX file, or a `ModelProto`.
         data: inputs to calibrate on: an .npz file, a folder of them, `python:module:function`, or dictionaries of
             arrays.
+        weights: checkpoint (.safetensors, or a folder of them) whose weights replace those of `model`; also one that
+            llm-compressor wrote, pruned or quantized.
         output: where to write the model; None to have it only in the result.
         sparsity: share of zeros among the weights of the layers, 0 to 1.
         pattern: `unstructured`, RxC such as `1x4`, or N:M such as `2:4`.
@@ -88,6 +92,9 @@ def sparsify(
     _check_files(output, masks, report, write_recipe)
     score = python_function(metric) if isinstance(metric, str) else metric
     network = Network.load(model)
+    refuse_quantized(network)
+    if weights is not None:
+        network.scales = load_weights(network, Path(weights))
     feeds = load_feeds(data, network)
     with _folder(work) as root:
         folder = root / key(network.model().SerializeToString(deterministic=True), _digestible(feeds), plan, target)

@@ -29,6 +29,8 @@ class Network:
     nodes: list[NodeProto]
     constants: dict[str, np.ndarray]
     taken: set[str] = field(default_factory=set)
+    scales: dict[str, np.ndarray] = field(default_factory=dict)
+    """Weight's name -> scale per output [M] on whose grid the weight lies already."""
 
     @staticmethod
     def load(model: str | os.PathLike[str] | onnx.ModelProto) -> Network:
@@ -77,7 +79,7 @@ class Network:
         for node in self.nodes:
             nodes.append(NodeProto())
             nodes[-1].CopyFrom(node)
-        return Network(self.header, nodes, dict(self.constants), set(self.taken))
+        return Network(self.header, nodes, dict(self.constants), set(self.taken), dict(self.scales))
 
     def fresh(self, stem: str) -> str:
         """A name that nothing has yet."""

@@ -147,6 +147,7 @@ def _prune(
 
             pruned = checkpoint(keep, done, prune)
             now.constants[layer.weight] = layer.stored(pruned.weights)
+            now.scales.pop(layer.weight, None)
             if pruned.shift is not None and layer.bias is not None:
                 now.constants[layer.bias] = now.constants[layer.bias] + pruned.shift
             row.error, row.sparsity = pruned.error, float(np.mean(pruned.weights == 0))

@@ -17,7 +17,7 @@ from ..network import Network
 from ..walk import Walk, session
 from .qdq import Writer
 from .ranges import RANGES, Bounds, Range
-from .weights import ROUNDINGS, scales
+from .weights import ROUNDINGS, nearest, scales
 
 if TYPE_CHECKING:
     from ..oneshot import LayerOutcome
@@ -39,7 +39,9 @@ def quantize_layer(
     pairs = ((ranges[name].round_trip(now), now) for name in ranges for now, _ in walk.now.pairs(walk.dense, name))
     groups = Moments.of(layer, pairs, walk.now.batches, seed)
     W = layer.matrix(network.constants[layer.weight]).astype(np.float64)
-    parts = [_round(part, moments, how) for part, moments in zip(np.split(W, len(groups)), groups, strict=True)]
+    given = network.scales.get(layer.weight)
+    known = [None] * len(groups) if given is None else np.split(given, len(groups))
+    parts = [_round(*each, how) for each in zip(np.split(W, len(groups)), groups, known, strict=True)]
     integers, scale, shift, wrong, total = (np.concatenate(p) for p in zip(*parts, strict=True))
     row.quantization_error = float(wrong.sum() / total.sum()) if total.sum() > 0 else 0.0
     if row.quantization_error > how.tolerance:
@@ -63,11 +65,17 @@ def activation_range(walk: Walk, name: str, how: Quantization) -> Range:
     return RANGES[how.activations](histogram)
 
 
-def _round(W: np.ndarray, moments: Moments, how: Quantization) -> tuple[np.ndarray, ...]:
-    """(integers [M, K], scale [M], shift of the bias [M], squared error [1], squared output [1]) of one group."""
-    scale = scales(W, np.diag(moments.hessian))
-    problem = Problem(W, moments.hessian, 0, damping=_DAMPING)
-    integers = ROUNDINGS[how.rounding](W, scale, problem.damped())
+def _round(W: np.ndarray, moments: Moments, known: np.ndarray | None, how: Quantization) -> tuple[np.ndarray, ...]:
+    """(integers [M, K], scale [M], shift of the bias [M], squared error [1], squared output [1]) of one group.
+
+    With a `known` scale the weights lie on its grid already, and stay there.
+    """
+    if known is not None:
+        scale, integers = known, nearest(W, known)
+    else:
+        scale = scales(W, np.diag(moments.hessian))
+        problem = Problem(W, moments.hessian, 0, damping=_DAMPING)
+        integers = ROUNDINGS[how.rounding](W, scale, problem.damped())
     V = integers * scale[:, None]
     # E|V x - W r|² with W r = W x + W (r - x)
     wrong = (

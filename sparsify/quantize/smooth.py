@@ -32,10 +32,10 @@ def smooth(networks: Sequence[Network], layers: Sequence[Layer], feeds: Sequence
     for norm in find_norms(network):
         output = norm.nodes[0].output[0]
         after = readers.get(output, [])
-        reading = [by_node.get(node.name) for node in after]
-        apart = all(layer is not None and layer.inputs == [output] * len(layer.inputs) for layer in reading)
+        reading = [by_node[node.name] for node in after if node.name in by_node]
+        apart = len(reading) == len(after) and all(set(layer.inputs) == {output} for layer in reading)
         if norm.kind == "LayerNormalization" and after and apart and output not in network.outputs:
-            found.append((norm, list({la.weight: la for la in reading if la is not None}.values())))
+            found.append((norm, list({la.weight: la for la in reading}.values())))
     if not found:
         return 0
     largest = _largest(network, [norm.nodes[0].output[0] for norm, _ in found], feeds)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from .attention import AttentionShape
 from .catalogue import LANES, Kernel, find, source
 from .epilogue import c_float
+from .layout import COLUMNS
 from .strides import broadcast_strides, padded, padded_strides, view
 from .use import OUT, KernelUse, Operand, Pointer, Size, Temp, Tensor, ceil_div
 
@@ -61,20 +62,40 @@ def plan_float_attention(
         *padded_strides(y_strides[:-2], 2), y_strides[-2],
     )  # fmt: skip
     kind, mask_strides = _mask(mask)
-    use = _attention(row, panel, depth, v_shape[-1], scale, kind, False)
-    pointers: tuple[Pointer, ...] = (Operand(0), packed, Operand(2), *([Operand(3)] if mask else []), OUT)
-    queries_per_tile = row.vectors * panel
-    macs = batch * heads * queries * keys * (depth + v_shape[-1])
-    extent = batch * heads * ceil_div(queries, queries_per_tile)
+    shape = AttentionShape(batch, queries, keys, heads, depth)
     scalars = (heads, queries, keys, *strides, *mask_strides)
-    name, symbol, unit = use
-    return [pack, KernelUse(name, symbol, (unit,), pointers, scalars, extent, "attention, fused", macs)]
+    return [pack, _attention(row, shape, v_shape[-1], scale, kind, packed, scalars, False)]
+
+
+def may_be_panels(shape: AttentionShape) -> bool:
+    """Whether the tiles of every batch begin where a panel does."""
+    sizes = (shape.queries, shape.keys)
+    alone = isinstance(shape.batch, int) and shape.batch == 1
+    return alone or all(isinstance(size, int) and size % COLUMNS == 0 for size in sizes)
+
+
+def plan_panels_attention(isa: str, shape: AttentionShape, scale: float, mask: Tensor | None) -> list[KernelUse]:
+    """The same for Q, K, V and an output in panels of floats: [tokens / 16][heads * depth][16], batches in a row."""
+    row = find("attention", isa)
+    features = shape.heads * shape.depth
+    per_head, per_panel = COLUMNS * shape.depth, COLUMNS * features
+    query, key = (shape.queries * features, per_head, per_panel), (shape.keys * features, per_head, per_panel)
+    kind, mask_strides = _mask(mask)
+    scalars = (shape.heads, shape.queries, shape.keys, *query, *key, *key, *query, *mask_strides)
+    return [_attention(row, shape, shape.depth, scale, kind, Operand(1), scalars, True)]
 
 
 def _attention(
-    row: Kernel, panel: int, depth: int, value_depth: int, scale: float, mask: str, panels: bool
-) -> tuple[str, str, Any]:
-    """(row's name, symbol, unit)."""
+    row: Kernel,
+    shape: AttentionShape,
+    value_depth: int,
+    scale: float,
+    mask: str,
+    keys: Pointer,
+    scalars: tuple[Size, ...],
+    panels: bool,
+) -> KernelUse:
+    panel, depth = LANES[row.isa], shape.depth
     digest = hashlib.sha256(c_float(scale).encode()).hexdigest()[:8]
     parts = (row.name, f"d{depth}x{value_depth}", mask, "panels" if panels else "", digest)
     name = "_".join(part for part in parts if part)
@@ -83,7 +104,11 @@ def _attention(
         row.template, name, symbol=symbol, depth=depth, value_depth=value_depth, panel=panel, rows=row.rows,
         vectors=row.vectors, block=_BLOCK, mask=mask, scale=c_float(scale), panels=panels,
     )  # fmt: skip
-    return row.name, symbol, unit
+    pointers: tuple[Pointer, ...] = (Operand(0), keys, Operand(2), *([Operand(3)] if mask else []), OUT)
+    units = shape.batch * shape.heads
+    macs = units * shape.queries * shape.keys * (depth + value_depth)
+    extent = units * ceil_div(shape.queries, row.vectors * panel)
+    return KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, "attention, fused", macs)
 
 
 def _mask(mask: Tensor | None) -> tuple[str, tuple[Size, ...]]:

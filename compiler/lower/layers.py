@@ -277,7 +277,7 @@ def _qpool(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[
 @_family("float_attention")
 def _float_attention(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     q, k, v, *mask = operands
-    attrs = layer.attrs
-    return float_attention.plan_float_attention(
-        isa, q, k, v, out, attrs["scale"], mask[0] if mask else None, attrs["axes"]
-    )
+    attrs, added = layer.attrs, mask[0] if mask else None
+    if attrs.get("panels"):
+        return float_attention.plan_panels_attention(isa, attrs["shape"], attrs["scale"], added)
+    return float_attention.plan_float_attention(isa, q, k, v, out, attrs["scale"], added, attrs["axes"])

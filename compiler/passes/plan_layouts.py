@@ -1,6 +1,6 @@
 """Gives every tensor between kernels its layout (codegen_templates/layout.py): no transposes inside of an encoder.
 
-Kernels of three families have a choice: products on panels, layer normalization, and attention. In the mode `rows` a
+Kernels of some families have a choice: products on panels, layer normalization, and attention. In the mode `rows` a
 layer's floats are rows, in the mode `panels` the tensors that it reads and writes are panels, and a quantization that
 follows it is part of it, so that readers that quantize differently each get their bytes from the layer itself. Whatever
 else reads or writes a tensor has it in rows. Reshapes, and quantizations with one constant scale, are looked through.
@@ -31,6 +31,8 @@ _WRITE: dict[tuple[str, Layout], float] = {
     ("spmm", PANELS): 4.0,
     ("layer_norm", ROWS): 9.5,
     ("layer_norm", PANELS): 8.0,
+    ("float_attention", ROWS): 15.0,
+    ("float_attention", PANELS): 4.0,
 }
 _WRITE_AGAIN = 2.0
 """A second layout of the same output."""
@@ -93,6 +95,10 @@ class _Node:
             for i, how in enumerate((parameters.q, parameters.k, parameters.v)):
                 columns = shape.batch * (shape.keys if i else shape.queries)
                 yield demand(i, ROWS if mode == ROWS else how, columns, self.features)
+        elif self.layer.family == "float_attention":
+            of_heads: AttentionShape = self.layer.attrs["shape"]
+            for i in range(3):
+                yield demand(i, mode, of_heads.batch * (of_heads.keys if i else of_heads.queries), self.features)
         else:
             planes = self.layer.attrs["method"] == "gather"
             i, data = demand(0, PANELS, self.columns, int(self.operands[1].ty.shape[0]))
@@ -140,10 +146,12 @@ class _Problem:
 
     def _node(self, var: relax.Var, value: relax.Expr) -> _Node | None:
         layer = self.graph.layers.get(op_name(value))
-        if layer is None or layer.family not in ("spmm", "layer_norm", "attention"):
+        if layer is None or layer.family not in ("spmm", "layer_norm", "attention", "float_attention"):
+            return None
+        if layer.family == "float_attention" and layer.attrs["shape"] is None:
             return None
         shape = tuple(int(d) if isinstance(d, int) or hasattr(d, "value") else d for d in var.ty.shape)
-        kept = 2 if layer.family == "attention" else 1
+        kept = 2 if layer.family in ("attention", "float_attention") else 1
         read = value.args[1].fields[: 3 if kept == 2 else 1]
         if not all(isinstance(d, int) for d in shape[-kept:]) or not all(isinstance(r, relax.Var) for r in read):
             return None
@@ -226,8 +234,8 @@ class _Problem:
         if node.layer.family == "attention":
             only = wants[0] if len(wants) == len(wanted.layouts) == 1 else ROWS
             return (only,) if isinstance(only, Quantized) and not only.planes else (ROWS,)
-        if mode == ROWS:
-            return (ROWS,)
+        if mode == ROWS or node.layer.family == "float_attention":
+            return (mode,)
         native = tuple(layout for layout in wants if layout != ROWS)
         complete = len(native) == len(wanted.layouts)
         return native if complete and native else (*native, PANELS) if PANELS not in native else native
@@ -328,6 +336,8 @@ class _Rewriter:
     def _attrs(node: _Node, mode: Layout, written: tuple[Layout, ...]) -> dict[str, Any]:
         if node.layer.family == "attention":
             return {"panels": mode == PANELS, "layout": written[0]}
+        if node.layer.family == "float_attention":
+            return {"panels": mode == PANELS}
         if node.layer.family == "spmm":
             return {"layouts": written}
         return {} if mode == ROWS else {"layouts": written, "columns": node.columns, "features": node.features}

@@ -15,8 +15,11 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from ...codegen_templates.float_attention import MAX_DEPTH, AttentionAxes
+from ...codegen_templates.attention import AttentionShape
+from ...codegen_templates.float_attention import MAX_DEPTH, AttentionAxes, may_be_panels
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, op_name
+
+_HEADS_LAST = (0, 2, 1, 3)
 
 
 def recognize_float_attention(graph: Graph) -> Graph:
@@ -30,7 +33,7 @@ def recognize_float_attention(graph: Graph) -> Graph:
         if match is None:
             continue
         name = f"{LAYER_PREFIX}{len(layers)}"
-        attrs = {"scale": match.scale, "axes": match.axes}
+        attrs = {"scale": match.scale, "axes": match.axes, "shape": match.shape}
         layers[name] = Layer("float_attention", attrs, (), graph.tensors.get(match.last.name, match.last.name))
         calls[match.last] = relax.op.call_dps_packed(name, relax.Tuple(match.operands), out_ty=match.last.ty)
     main.bindings = [(var, calls.get(var, value)) for var, value in main.bindings]
@@ -42,6 +45,8 @@ class _Match:
     operands: list[relax.Expr]
     scale: float
     axes: AttentionAxes
+    shape: AttentionShape | None
+    """Where panels may be read and written instead."""
     last: relax.Var
 
 
@@ -101,7 +106,8 @@ class _Finder:
         last, out = self._turned_back(var, rank)
         axes = AttentionAxes(q.axes, k.axes, v.axes, out)
         operands = [q.tensor, k.tensor, v.tensor, *([] if mask is None else [mask])]
-        return _Match(operands, scale * q_scale * k_scale, axes, last)
+        shape = _panels_shape(axes, q.shape, k.shape, v.shape)
+        return _Match(operands, scale * q_scale * k_scale, axes, shape, last)
 
     def _alone(self, expr: Any, *names: str) -> Any:
         """The operation of a value that nothing else reads."""
@@ -178,6 +184,19 @@ class _Finder:
         if len(shape) > len(full) or not tvm_ffi.structural_equal(shape[-1] if shape else None, full[-1]):
             return False
         return all(_broadcasts(a, b) for a, b in zip(shape, full[len(full) - len(shape) :], strict=True))
+
+
+def _panels_shape(axes: AttentionAxes, q: list[Any], k: list[Any], v: list[Any]) -> AttentionShape | None:
+    """Of tokens with all heads' features side by side, as linear layers write them."""
+    if any(tuple(order or ()) != _HEADS_LAST for order in (axes.q, axes.k, axes.v, axes.out)):
+        return None
+    if _number(v[-1]) != _number(q[-1]) or not tvm_ffi.structural_equal(k[:2], q[:2]):
+        return None
+    if not tvm_ffi.structural_equal(v[:2], q[:2]):
+        return None
+    batch, heads, queries, keys, depth = (int(d) if _number(d) is not None else d for d in (*q[:3], k[2], q[3]))
+    shape = AttentionShape(batch, queries, keys, heads, int(depth))
+    return shape if may_be_panels(shape) else None
 
 
 def _number(size: Any) -> int | None:

@@ -8,7 +8,9 @@ from harness import host_targets, run_uses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sparsec.codegen_templates.float_attention import AttentionAxes, plan_float_attention
+from sparsec.codegen_templates.attention import AttentionShape
+from sparsec.codegen_templates.float_attention import AttentionAxes, plan_float_attention, plan_panels_attention
+from sparsec.codegen_templates.layout import panel_shape
 from sparsec.codegen_templates.use import Tensor
 
 TARGETS = pytest.mark.parametrize("target", host_targets())
@@ -107,3 +109,28 @@ def test_large_scores_and_keys_masked_out(target, keys):
     want = attention(q, k, v, 1.0, mask)
     assert np.isnan(want[:, :, 5]).all()
     np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-4)
+
+
+def to_panels(x: np.ndarray) -> np.ndarray:
+    """[tokens, features] in panels of 16 columns; what the last one has too many is NaN."""
+    padded = np.full((-(-len(x) // 16) * 16, x.shape[1]), np.nan, np.float32)
+    padded[: len(x)] = x
+    return np.ascontiguousarray(padded.reshape(-1, 16, x.shape[1]).transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(("b", "s", "t"), [(1, 37, 37), (1, 5, 150), (3, 16, 48)])
+def test_panels(target, masked, b, s, t):
+    h, d = 2, 16
+    rng = np.random.default_rng([b, s, t])
+    q, k, v = normal(rng, b, s, h, d), normal(rng, b, t, h, d), normal(rng, b, t, h, d)
+    mask = np.where(rng.random((b, 1, 1, t)) < 0.7, 0, -3).astype(np.float32)
+    uses = plan_panels_attention(target.isa, AttentionShape(b, s, t, h, d), 0.25, f32(mask) if masked else None)
+    panels = [to_panels(x.reshape(-1, h * d)) for x in (q, k, v)]
+    got, status = run_uses(target, uses, [*panels, *([mask] if masked else [])], panel_shape(b * s, h * d, False))
+    assert status == 0
+    got = got.transpose(0, 2, 1).reshape(-1, h, d)[: b * s].reshape(b, s, h, d)
+    turned = (x.transpose(HEADS_LAST) for x in (q, k, v))
+    want = attention(*turned, 0.25, mask if masked else None).transpose(HEADS_LAST)
+    np.testing.assert_allclose(got, want, atol=3e-6)

@@ -16,6 +16,7 @@ import sparsec
 from sparsec.compiler.graph import Dataflow, op_name
 from sparsec.compiler.pipeline import Options, run_until
 from sparsec.compiler.target import TARGETS, resolve
+from sparsec.runtime_stub.inputs import random_inputs
 
 AVX512 = TARGETS["avx512"]
 needs_avx512 = pytest.mark.skipif(resolve("native").isa != "avx512", reason="this CPU has no AVX-512 VNNI")
@@ -39,6 +40,34 @@ def test_encoder_has_no_conversions(form, tmp_path):
     assert counts[0]["panels"] + counts[0]["rows"] <= 2
     assert {k: counts[1][k] for k in ("panels", "rows")} == {k: counts[0][k] for k in ("panels", "rows")}
     assert counts[1]["spmm"] == 13
+
+
+@pytest.mark.parametrize(
+    ("dims", "turned"), [({}, 2), ({"batch": 1, "seq": (1, 40)}, 2), ({"batch": (1, 2), "seq": 40}, 14)]
+)
+def test_float_encoder_has_no_conversions(dims, turned, tmp_path):
+    """Where every batch begins a panel; else attention reads and writes rows."""
+    sizes = {"batch": "batch", "seq": "seq"} if dims else {}
+    config = replace(SMALL, sparsity=0.9, pattern="unstructured", **sizes)
+    found = layers_of(bert(config), tmp_path, **dims)
+    counts = Counter(layer.family for layer in found)
+    assert counts["float_attention"] == 2
+    assert counts["panels"] + counts["rows"] <= turned
+    assert [bool(layer.attrs.get("panels")) for layer in found if layer.family == "float_attention"] == [
+        turned == 2
+    ] * 2
+
+
+@needs_avx512
+@pytest.mark.parametrize("dims", [{"batch": 1, "seq": (1, 40)}, {"batch": (1, 2), "seq": (1, 24)}])
+def test_float_encoder_gives_the_same(dims, tmp_path):
+    model = bert(replace(SMALL, batch="batch", seq="seq", sparsity=0.9, pattern="unstructured"))
+    loaded = sparsec.load(sparsec.build(model, output=tmp_path / "m.so", dims=dims))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for sizes in ({}, {"seq": 17}):
+        inputs = random_inputs(loaded.manifest, sizes)
+        for name, want in zip(loaded.run(inputs).items(), session.run(None, inputs), strict=True):
+            np.testing.assert_allclose(name[1], want, atol=2e-5)
 
 
 def test_quantizations_are_part_of_the_writer(tmp_path):

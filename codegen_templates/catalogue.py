@@ -83,6 +83,7 @@ CATALOGUE: tuple[Kernel, ...] = (
         "attention", "attention_f32", "softmax(Q·Kᵀ + mask)·V in tiles of queries, the scores in L1", _ATTENTION_TILES
     ),
     *_plain("attention_u8", "quantized attention of a head, scores in tiles of 16 queries", ("avx512",)),
+    *_plain("transpose", "matrices transposed, in squares of 16x16"),
     *_plain("panels", "rows to panels of 16 columns, in squares of 16x16", ("avx512",)),
     *_plain("rows", "panels of floats to rows", ("avx512",)),
     *_plain("layer_norm_panels", "layer normalization of panels, a column in each lane", ("avx512",)),

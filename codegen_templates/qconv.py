@@ -25,6 +25,7 @@ STATEMENTS = {
     **VECTOR_STATEMENTS,
     "relu": "x = (vf)_mm512_max_ps(_mm512_setzero_ps(), (__m512)x);",
     "clip": "x = (vf)_mm512_min_ps(_mm512_set1_ps({1}), _mm512_max_ps(_mm512_set1_ps({0}), (__m512)x));",
+    "silu": "x = vsilu(x, {0});",
     # an 8-bit image; scale and zero point
     "add_quantized": "x += sparsec_dequantized({t}, j, (int32_t){1}, {0});",
     # to u8 and back: inverse of the scale, scale, zero point
@@ -33,6 +34,11 @@ STATEMENTS = {
 """Operation -> C statements on the vector x of 16 positions of a channel; NaN stays NaN."""
 
 _VECTORS = ("bias", "prelu")
+_HOMOGENEOUS = ("bias", "relu", "clip", "leaky_relu", "silu")
+"""f(x / s) = f(x) / s, with numbers that depend on s."""
+_SURELY_INT32 = 2.0**30
+_SILU_STEPS = 31 / 14
+"""Of the table in vector_activations.h, per unit of x."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,8 @@ def plan_qconv(
     factor = _common_factor(steps, conv)
     if factor is not None:
         steps = _divided(steps, factor, conv)
-    text = _Text(steps, conv, factor is not None)
+    multiplier = integer.multiplier(1.0, conv.scale, 1.0 if factor is None else factor)
+    text = _Text(steps, conv, factor is not None, _bound(steps, multiplier))
     rows = rows_per_block(M)
     kinds = "_".join(step.op.kind for step in steps)[:40]
     signature = hashlib.sha256(repr((rows, sorted(text.values().items()))).encode()).hexdigest()[:8]
@@ -105,7 +112,6 @@ def plan_qconv(
     symbol = f"sparsec_k_{name}"
     unit = source(row.template, name, symbol=symbol, rows=rows, **text.values())
     masks, before = valid_positions(*conv.out, conv.pitch)
-    multiplier = integer.multiplier(1.0, conv.scale, 1.0 if factor is None else factor)
     pointers: list[Pointer] = [Operand(0), Packed(values), Packed(starts), Code(code), Packed(_filled(start, M))]
     pointers += [Packed(_filled(multiplier, M)), Packed(masks), Packed(before)]
     for step in steps:
@@ -182,14 +188,18 @@ def _steps(epilogue: tuple[EpilogueOp, ...], operands: list[Tensor]) -> list[_St
 def _common_factor(steps: list[_Step], conv: QConv) -> float | None:
     """The output's scale, where the whole epilogue may be divided by it."""
     only = conv.outputs[0] if len(conv.outputs) == 1 else None
-    return only.scale if only is not None and all(s.op.kind in ("bias", "relu", "clip") for s in steps) else None
+    return only.scale if only is not None and all(s.op.kind in _HOMOGENEOUS for s in steps) else None
 
 
 def _divided(steps: list[_Step], factor: float, conv: QConv) -> list[_Step]:
     """The steps on x / factor, without bounds at the end that lie outside of what the output can hold."""
     changed = []
     for step in steps:
-        params = tuple(float(np.float32(p / factor)) for p in step.op.params)
+        params = step.op.params
+        if step.op.kind == "clip":
+            params = tuple(float(np.float32(p / factor)) for p in params)
+        elif step.op.kind == "silu":
+            params = (factor,)
         array = None if step.array is None else (step.array.astype(np.float64) / factor).astype(np.float32)
         changed.append(_Step(EpilogueOp(step.op.kind, params), array, step.operand))
     (output,) = conv.outputs
@@ -203,16 +213,34 @@ def _divided(steps: list[_Step], factor: float, conv: QConv) -> list[_Step]:
     return changed
 
 
+def _bound(steps: list[_Step], multiplier: np.ndarray) -> float:
+    """No result is larger than this; infinite where a tensor may hold anything."""
+    bound = float(multiplier.max(initial=0)) * 2.0**31
+    for step in steps:
+        kind, params = step.op.kind, step.op.params
+        if kind == "bias" and step.array is not None:
+            bound += float(np.abs(step.array).max(initial=0))
+        elif kind == "add_quantized":
+            bound += 255 * params[0]
+        elif kind == "scale":
+            bound *= abs(params[0])
+        elif kind not in ("relu", "silu", "sigmoid", "hard_swish", "round_trip", "clip"):
+            return np.inf
+    return bound
+
+
 class _Text:
     """The epilogue in C, and the numbers that it reads: one unit serves layers that differ in them alone."""
 
-    def __init__(self, steps: list[_Step], conv: QConv, folded: bool) -> None:
+    def __init__(self, steps: list[_Step], conv: QConv, folded: bool, bound: float) -> None:
         self.numbers: list[float] = []
         self.outputs = []
         for i, o in enumerate(conv.outputs):
             inverse = "1.0f" if folded else "" if o is None else self._number(float(integer.inverse(o.scale)))
             kind = "float" if o is None else "uint32_t"
-            self.outputs.append({"name": f"y{i}", "type": kind, "planes": o is not None, "inverse": inverse})
+            clamped = o is None or bound / (1.0 if folded else o.scale) >= _SURELY_INT32
+            output = {"name": f"y{i}", "type": kind, "planes": o is not None, "inverse": inverse, "clamped": clamped}
+            self.outputs.append(output)
         self.parameters: list[dict[str, object]] = []
         lines = []
         for number, step in enumerate(steps):
@@ -227,6 +255,8 @@ class _Text:
 
     @staticmethod
     def _params(op: EpilogueOp) -> tuple[float, ...]:
+        if op.kind == "silu":
+            return (_SILU_STEPS * (op.params[0] if op.params else 1.0),)
         return (float(integer.inverse(op.params[0])), *op.params) if op.kind == "round_trip" else op.params
 
     @staticmethod

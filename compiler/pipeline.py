@@ -27,6 +27,7 @@ from .lower.program import Dim, Program
 from .passes.choose_convolutions import choose_convolutions
 from .passes.choose_kernels import choose_kernels
 from .passes.fuse_layers import fuse_layers
+from .passes.hoist_activations import hoist_activations
 from .passes.integer_forms import integer_forms
 from .passes.legalize import fuse_tir, legalize
 from .passes.plan_layouts import plan_layouts
@@ -172,6 +173,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("import", "ONNX to Relax, one converter per operator", _import, _script),
     Stage("layer_norm", "layer normalization that was spelled out", _pass(recognize_layer_norm), _script),
     Stage("activations", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
+    Stage("hoist", "activations from behind data movement to the product before it", _pass(hoist_activations), _script),
     Stage("integer_forms", "integer products in the form of quantize and dequantize", _pass(integer_forms), _script),
     Stage("attention", "attention with quantized operands, whole", _attention, _script),
     Stage("qconv", "convolutions of quantized images, and what lies between them", _quantized_convolutions, _script),

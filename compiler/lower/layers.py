@@ -25,6 +25,7 @@ from ...codegen_templates import (
     qgemm,
     qplanes_move,
     spmm,
+    transpose,
 )
 from ...codegen_templates.planes import ConvGeometry
 from ...codegen_templates.tile_epilogue import Quantization, constant_quantization, plan_run_quantization
@@ -153,6 +154,11 @@ def _layer_norm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> 
 @_family("gather")
 def _gather(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     return gather.plan_gather(isa, operands[0], operands[1], layer.attrs["axis"])
+
+
+@_family("transpose")
+def _transpose(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return transpose.plan_transpose(isa, **layer.attrs)
 
 
 @_family("panels")

@@ -16,6 +16,7 @@ from tvm import relax
 
 from ...codegen_templates.epilogue import EpilogueOp
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
+from ..lower.sizes import product
 from .integer_product import accumulator_bias, integer_product
 from .layer_anchor import Anchor, Values
 from .recognize_activations import MARKER
@@ -271,6 +272,26 @@ def _strided(expr: relax.Expr, values: Values, unit: set[int]) -> tuple[relax.Ex
     if rank - axes.index(rank - 1) not in unit or constant(value.args[0], values) is not None:
         return expr, None
     return value.args[0], axes
+
+
+@_anchor("relax.permute_dims")
+def _transpose(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
+    """A product's image with the channels last: fused with what follows it, it would be read across cache lines."""
+    source = call.args[0]
+    while op_name(values.get(source)) == "relax.reshape":
+        source = values[source].args[0]
+    family = op_name(values.get(source))
+    if not _is_f32(var) or not (family == "relax.nn.conv2d" or family.startswith(LAYER_PREFIX)):
+        return None
+    axes, shape = _ints(call.attrs.axes or ()), list(call.args[0].ty.shape)
+    at = next((i for i, axis in enumerate(axes) if axis != i), 0)
+    cut = axes.index(at) if at in axes else 0
+    if cut <= at or axes != (*range(at), *range(len(axes) - cut + at, len(axes)), *range(at, len(axes) - cut + at)):
+        return None
+    middle = len(axes) - cut + at
+    count, rows, columns = (product(tuple(shape[a:b])) for a, b in ((0, at), (at, middle), (middle, len(axes))))
+    attrs = {"count": count, "rows": rows, "columns": columns}
+    return Anchor("transpose", attrs, (call.args[0],), None)
 
 
 @_anchor("relax.nn.softmax", "relax.nn.log_softmax")

@@ -99,7 +99,7 @@ def integers():
     """A BERT of one layer in the form of SparseML's exports, with block-sparse weights; of it, the passes it is for."""
     sizes = {"layers": 1, "hidden": 64, "heads": 2, "inner": 64, "vocabulary": 16, "seq": 16}
     config = BertConfig(**sizes, sparsity=0.8, pattern="1x4", quantized=True, form="integer")
-    shown = ("activations", "integer_forms", "attention", "fuse_layers", "choose", "layouts")
+    shown = ("hoist", "integer_forms", "attention", "fuse_layers", "choose", "layouts")
     return bert(config), {"target": "avx512"}, {f"{name}.py.txt" for name in shown}
 
 
@@ -118,13 +118,15 @@ def images():
         sum = Add (conv1, pd)
         sq = QuantizeLinear (sum, step, middle)
         sd = DequantizeLinear (sq, step, middle)
-        y = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (sd, wd)
+        last = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (sd, wd)
+        turned = Transpose <perm = [0, 2, 3, 1]> (last)
+        y = Sigmoid (turned)
     """
     w = (np.arange(4 * 4 * 9, dtype=np.int64).reshape(4, 4, 3, 3) % 11 - 5).astype(np.int8)
     points = {"middle": np.uint8(128), "zero": np.uint8(0), "level": np.int8(0), "w": w}
     weights = [constant("b", 4), scalar("step", 0.0625)]
     weights += [numpy_helper.from_array(np.asarray(value), name) for name, value in points.items()]
-    shown = {f"{name}.py.txt" for name in ("attention", "qconv", "plan_planes")}
+    shown = {f"{name}.py.txt" for name in ("activations", "hoist", "attention", "qconv", "plan_planes")}
     return model("images", lines, [1, 4, 8, 8], [1, 4, 4, 4], weights), {"target": "avx512"}, shown
 
 
@@ -188,8 +190,9 @@ def test_golden(written, request):
 
 PASSES = {
     "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "integer_forms": "integers",
-    "attention": "integers", "qconv": "images", "plan_planes": "images", "float_attention": "attention",
-    "choose": "integers", "layouts": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
+    "attention": "integers", "qconv": "images", "plan_planes": "images", "hoist": "images",
+    "float_attention": "attention", "choose": "integers", "layouts": "integers", "expand": "pixels",
+    "legalize": "pixels", "fuse_tir": "pixels",
 }  # fmt: skip
 
 

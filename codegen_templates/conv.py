@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .catalogue import find, source
-from .conv_pattern import plan_pattern
 from .epilogue import EpilogueOp, epilogue_text
 from .gemm import plan_linear
-from .planes import ConvGeometry, Planes, plain_planes, planes_for
-from .use import OUT, KernelUse, Operand, Packed, Pointer, Size, Temp, Tensor, ceil_div, product
+from .pad_planes import pad_planes
+from .planes import ConvGeometry, plain_planes, planes_for, reads_plain
+from .use import OUT, KernelUse, Operand, Packed, Size, Tensor, ceil_div, product
 
 _RUN_BYTES = 256 << 10
 """Of input planes that should stay in the L2 cache while the blocks of output channels pass by."""
@@ -24,35 +24,25 @@ def plan_conv(
     out: Tensor,
     geometry: ConvGeometry,
     epilogue: tuple[EpilogueOp, ...],
-    code: str = "",
-    reason: str = "",
 ) -> list[KernelUse]:
-    """`x`[N, C, H, W] (or [N, C, W]) * `weights`[O, C / groups, KH, KW]; epilogue operands are from index 2.
-
-    `code`: `pattern` or `dense` for weights compiled into code, all sizes but N known.
-    """
+    """`x`[N, C, H, W] (or [N, C, W]) * `weights`[O, C / groups, KH, KW]; epilogue operands are from index 2."""
     height, width = (1, x.shape[2]) if len(x.shape) == 3 else x.shape[2:]
     out_h, out_w = (1, out.shape[2]) if len(out.shape) == 3 else out.shape[2:]
     O, I = weights.shape[:2]  # noqa: E741
     kernel_h, kernel_w = weights.shape[2:]
     if kernel_h * kernel_w > _MAX_TAPS:
         raise ValueError(f"a kernel of {kernel_h}x{kernel_w} has more than {_MAX_TAPS} taps")
-    if geometry.groups == 1 and _is_one(out_h, out_w) and _covers(height, width, weights, geometry):
+    if covers((height, width), (out_h, out_w), weights, geometry):
         flat = np.ascontiguousarray(weights.reshape(O, -1).T)
         return plan_linear(isa, Tensor(x.dtype, (x.shape[0], flat.shape[0])), flat, epilogue)
-    if code:
-        planes = _planes((height, width), (kernel_h, kernel_w), geometry, 1, 16)
-        uses, source_planes = _padded(isa, x, planes)
-        use = plan_pattern(
-            isa, source_planes, planes, weights, out, plain_planes(out_h, out_w), geometry, epilogue, {},
-            dense=code == "dense", reason=reason,
-        )  # fmt: skip
-        return [*uses, use]
     depthwise = I == 1 and geometry.groups > 1
     kernel = find("depthwise" if depthwise else "conv2d", isa)
     lanes = kernel.columns // kernel.vectors
-    planes = _planes((height, width), (kernel_h, kernel_w), geometry, kernel.vectors, lanes, in_place=not depthwise)
-    uses, source_planes = _padded(isa, x, planes)
+    reader = (kernel_h, kernel_w), geometry
+    in_place = not depthwise and reads_plain(reader, (height, width), kernel.vectors, lanes)
+    own = plain_planes(height, width)
+    planes = own if in_place else planes_for((height, width), [reader], kernel.columns)
+    uses, source_planes = ([], Operand(0)) if in_place else pad_planes(isa, x, own, planes)
     taps = (*geometry.strides, *geometry.dilation, planes.phases_w)
     text = epilogue_text(epilogue)
     extra = tuple(Operand(2 + i) for i in range(len(text.parameters)))
@@ -76,7 +66,7 @@ def plan_conv(
     run = max(1, _RUN_BYTES // (4 * I * kernel.columns * planes.phases_h * planes.phases_w)) * kernel.columns
     scalars = (
         geometry.groups, I, per_group, planes.plane, planes.phase, planes.pitch, out_h, out_w, kernel_h, kernel_w,
-        *taps, run, height * width if planes.plain else _UNLIMITED,
+        *taps, run, height * width if in_place else _UNLIMITED,
     )  # fmt: skip
     positions = (out_h - 1) * planes.pitch + out_w
     extent = x.shape[0] * geometry.groups * ceil_div(positions, run) * -(-per_group // kernel.rows)
@@ -96,42 +86,8 @@ def pack_weights(weights: np.ndarray, groups: int, rows: int) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(groups, blocks, rows, I, -1).transpose(0, 1, 3, 4, 2))
 
 
-def _is_one(*sizes: Size) -> bool:
-    return all(isinstance(s, int) and s == 1 for s in sizes)
-
-
-def _covers(height: Size, width: Size, weights: np.ndarray, geometry: ConvGeometry) -> bool:
+def covers(size: tuple[Size, Size], out: tuple[Size, Size], weights: np.ndarray, geometry: ConvGeometry) -> bool:
     """Whether the kernel is the whole image, unpadded: then the convolution is a matrix product."""
-    return (height, width) == weights.shape[2:] and not any(geometry.padding) and geometry.dilation == (1, 1)
-
-
-def _planes(
-    size: tuple[Size, Size],
-    taps: tuple[int, int],
-    geometry: ConvGeometry,
-    vectors: int,
-    lanes: int,
-    in_place: bool = True,
-) -> Planes:
-    """Where a kernel of tiles of so many vectors finds its input: as it is where no tap reads beside it."""
-    positions = size[0] * size[1]
-    whole = geometry.strides == (1, 1) and not any(geometry.padding) and taps == (1, 1)
-    fits = isinstance(positions, int) and (positions >= vectors * lanes or positions % lanes == 0)
-    return plain_planes(*size) if in_place and whole and fits else planes_for(size, taps, geometry, vectors * lanes)
-
-
-def _padded(isa: str, x: Tensor, planes: Planes) -> tuple[list[KernelUse], Pointer]:
-    """The step that makes the planes, and where they are."""
-    if planes.plain:
-        return [], Operand(0)
-    kernel = find("pad_planes", isa)
-    count = x.shape[0] * x.shape[1]
-    temp = Temp("planes", "float32", (count, planes.plane))
-    symbol = f"sparsec_k_{kernel.name}"
-    unit = source(kernel.template, kernel.name, symbol=symbol)
-    scalars = (
-        planes.height, planes.width, planes.top, planes.left, planes.stride_h, planes.stride_w,
-        planes.phases_h, planes.phases_w, planes.plane, planes.phase, planes.pitch,
-    )  # fmt: skip
-    use = KernelUse(kernel.name, symbol, (unit,), (Operand(0), temp), scalars, count, "padded input planes")
-    return [use], temp
+    one = all(isinstance(s, int) and s == 1 for s in out)
+    whole = size == weights.shape[2:] and not any(geometry.padding) and geometry.dilation == (1, 1)
+    return geometry.groups == 1 and one and whole

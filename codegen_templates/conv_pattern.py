@@ -15,13 +15,13 @@ from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, c
 _RUN_BYTES = 512 << 10
 """Of input planes that should stay in the L2 cache while the blocks of output channels pass by."""
 _TILE = 16
-_UNLIMITED = 1 << 62
 
 
 def plan_pattern(
     isa: str,
     source_planes: Pointer,
     planes: Planes,
+    readable: int,
     weights: np.ndarray,
     out: Tensor,
     target: Planes,
@@ -30,16 +30,15 @@ def plan_pattern(
     layouts: Mapping[int, Planes],
     *,
     dense: bool,
-    reason: str,
 ) -> KernelUse:
     """The convolution of planes at `source_planes` by `weights`[O, C / groups, KH, KW], stored in planes `target`.
 
-    `out`[N, O, …]; `layouts`: of epilogue operands that are not plain. `dense`: by a loop over channels that takes
-    every weight, one group only.
+    `readable` positions of a plane may be read. `out`[N, O, …]; `layouts`: of epilogue operands that are not plain.
+    `dense`: by a loop over channels that takes every weight, one group only.
     """
     O, KH, KW = weights.shape[0], *weights.shape[2:]  # noqa: E741
     units = matrix_of(weights, geometry.groups)
-    taps = 4 * tap_offsets(planes, (KH, KW), geometry)
+    taps = 4 * tap_offsets(planes, ((KH, KW), geometry))
     channels = units.shape[1] // len(taps)
     run = max(1, _RUN_BYTES // (4 * _TILE * channels * planes.phases_h * planes.phases_w)) * _TILE
     positions = (target.height - 1) * planes.pitch + target.width
@@ -56,17 +55,14 @@ def plan_pattern(
         )
     row = find("conv2d_dense" if dense else "conv2d_sparse", isa)
     text = epilogue_text(epilogue)
-    taking = [op for op in epilogue if op.takes_operand]
-    named = list(zip(text.parameters, taking, strict=True))
-    whole = {name: 2 + i for i, (name, op) in enumerate(named) if op.kind in FULL_TENSOR}
-    lines = vector_lines(epilogue, tuple(_lanes(name, name in whole) for name, _ in named))
+    whole = whole_tensors(epilogue)
+    lines = vector_lines(epilogue, tuple(_lanes(name, name in whole) for name in text.parameters))
     rows = rows_per_block(O)
     name = f"conv_pattern_avx512_r{rows}_{text.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
     unit = source(row.template, name, symbol=symbol, rows=rows, epilogue=text, lines=lines, whole=list(whole))
     plain = plain_planes(target.height, target.width)
     tensors = [layouts.get(index, plain) for index in whole.values()]
-    readable = positions if planes.plain else _UNLIMITED
     pointers = (
         source_planes, Packed(values), Packed(starts), Code(code), Packed(target.constant()),
         *(Packed(tile_segments(t, planes.pitch, readable)) for t in (target, *tensors)),
@@ -77,14 +73,21 @@ def plan_pattern(
     extent = images * ceil_div(positions, run) * len(blocks)
     per_position = weights.size if dense else int(np.count_nonzero(weights))
     macs = product((images, target.height, target.width)) * per_position
-    return KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, reason, macs)
+    return KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, "", macs)
+
+
+def whole_tensors(epilogue: tuple[EpilogueOp, ...]) -> dict[str, int]:
+    """Operands of the epilogue that are shaped like the output, by the name of their parameter."""
+    taking = [op for op in epilogue if op.takes_operand]
+    named = zip(epilogue_text(epilogue).parameters, taking, strict=True)
+    return {name: 2 + i for i, (name, op) in enumerate(named) if op.kind in FULL_TENSOR}
 
 
 def _lanes(name: str, whole: bool) -> str:
     """C: the values of an epilogue's tensor that belong to the lanes of a tile."""
     if not whole:
         return f"vset({name}[channel])"
-    return f"gathered({name} + (n * channels + channel) * {name}_plane, {name}_from)"
+    return f"sparsec_gathered({name} + (n * channels + channel) * {name}_plane, {name}_from)"
 
 
 def matrix_of(weights: np.ndarray, groups: int) -> np.ndarray:

@@ -8,19 +8,19 @@
 #include <stdint.h>
 
 typedef struct {
-    int64_t height, width, top, left, stride_h, stride_w, phases_h, phases_w, pitch, phase, plane;
+    int64_t height, width, top, left, bottom, right, stride_h, stride_w, phases_h, phases_w, pitch, filled, phase, plane;
 } sparsec_planes;
 
 static inline void sparsec_fill(uint32_t *from, uint32_t *to, uint32_t value) {
     for (; from < to; ++from) *from = value;
 }
 
-/* Everything of one plane that holds no value of the image. */
+/* What one plane's readers take for padding. */
 static inline void sparsec_fill_pads(const sparsec_planes *p, uint32_t *plane, uint32_t value) {
-    if (p->plane == p->height * p->width) return;
+    if (p->stride_h == 1 && p->stride_w == 1 && p->filled == p->height * p->width) return;
     for (int64_t i = 0; i < p->phases_h; ++i)
         for (int64_t j = 0; j < p->phases_w; ++j) {
-            uint32_t *at = plane + (i * p->phases_w + j) * p->phase, *const end = at + p->phase;
+            uint32_t *at = plane + (i * p->phases_w + j) * p->phase, *const end = at + p->filled;
             /* rows y0 .. and columns x0 .. of this phase are those of the image */
             const int64_t y0 = (p->top - i + p->stride_h - 1) / p->stride_h, x0 = (p->left - j + p->stride_w - 1) / p->stride_w;
             const int64_t rows = (p->height + p->top - i + p->stride_h - 1) / p->stride_h - y0;
@@ -32,23 +32,6 @@ static inline void sparsec_fill_pads(const sparsec_planes *p, uint32_t *plane, u
             }
             sparsec_fill(at, end, value);
         }
-}
-
-/* Lanes of a tile and where they go: `tile_segments` of planes.py. */
-typedef struct {
-    int32_t to;
-    uint32_t lanes;
-} sparsec_segment;
-
-typedef struct {
-    const sparsec_segment *segments;
-    int count;
-} sparsec_segments;
-
-static inline sparsec_segments sparsec_find_segments(const int32_t *table, int64_t tile) {
-    const int32_t *first = table + 1 + tile;
-    const sparsec_segments s = {(const sparsec_segment *)(table + 2 + table[0]) + first[0], first[1] - first[0]};
-    return s;
 }
 
 #endif

@@ -9,8 +9,10 @@ on. Counts are in elements: floats, or four bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
@@ -38,14 +40,18 @@ class Planes:
     width: Size
     top: int
     left: int
+    bottom: int
+    right: int
     stride_h: int
     stride_w: int
     phases_h: int
     phases_w: int
     """Phases that are stored; what belongs to others is not."""
     pitch: Size
+    filled: Size
+    """Elements of a phase that are values or zeros; what lies behind them may be anything."""
     phase: Size
-    """From one phase to the next, its rows and what a reader's last vector reads beyond them."""
+    """From one phase to the next: `filled`, and what a reader's last vector reads beyond."""
     plane: Size
 
     @property
@@ -54,18 +60,34 @@ class Planes:
         return self == plain_planes(self.height, self.width)
 
     @property
-    def phased(self) -> bool:
-        """Whether it serves strides."""
-        return (self.stride_h, self.stride_w) != (1, 1)
+    def strides(self) -> tuple[int, int]:
+        """Of the readers that the phases are for."""
+        return self.stride_h, self.stride_w
 
     def constant(self) -> np.ndarray:
         """The struct of planes.h; all sizes must be known."""
         return np.asarray(astuple(self), np.int64)
 
+    def serves(self, reader: Reader) -> bool:
+        """Whether a convolution can read it as it is. All sizes must be known."""
+        geometry = reader[1]
+        own = self.top, self.left, self.bottom, self.right
+        if geometry.strides != self.strides or any(p > o for p, o in zip(geometry.padding, own, strict=True)):
+            return False
+        phases = phases_of(reader, self.top, self.left)
+        if phases[0] > self.phases_h or phases[1] > self.phases_w:
+            return False
+        return self.stride_w > 1 or bool(self.width + gap_of(reader) <= self.pitch)
+
+
+Reader: TypeAlias = "tuple[tuple[int, int], ConvGeometry]"
+"""A convolution: its taps (rows, columns) and geometry."""
+
 
 def plain_planes(height: Size, width: Size) -> Planes:
     """NCHW."""
-    return Planes(height, width, 0, 0, 1, 1, 1, 1, width, height * width, height * width)
+    count = height * width
+    return Planes(height, width, 0, 0, 0, 0, 1, 1, 1, 1, width, count, count, count)
 
 
 def padded_planes(
@@ -74,28 +96,32 @@ def padded_planes(
     padding: tuple[int, int, int, int],
     strides: tuple[int, int] = (1, 1),
     phases: tuple[int, int] = (1, 1),
-    reach: int = 0,
+    gap: int = 0,
     slack: int = LINE,
 ) -> Planes:
     """At least `padding` (top, left, bottom, right) around; `slack` elements may be read after the last row.
 
-    `reach`: the columns that a reader's taps span, less one. Where the lesser side is padded by no more, the gap is
-    shared.
+    `gap`: columns from one row to the next, where there are no strides.
     """
     top, left, bottom, right = padding
-    if strides[1] == 1:
-        pitch = width + (max(left, right) if min(left, right) <= reach else left + right)
-    else:
-        pitch = ceil_div(width + left + right, strides[1])
-    rows = ceil_div(height + top + bottom, strides[0])
-    phase = ceil_div(rows * pitch + max(left, right) + slack, LINE) * LINE
+    pitch = width + max(gap, left, right) if strides[1] == 1 else ceil_div(width + left + right, strides[1])
+    filled = ceil_div(height + top + bottom, strides[0]) * pitch + max(left, right)
+    phase = ceil_div(filled + slack, LINE) * LINE
     if isinstance(phase, int):
         phase += LINE * (phase // LINE % 2 == 0)  # an odd number of lines: planes do not meet in one set of the cache
-    return Planes(height, width, top, left, *strides, *phases, pitch, phase, phase * (phases[0] * phases[1]))
+    return Planes(height, width, *padding, *strides, *phases, pitch, filled, phase, phase * (phases[0] * phases[1]))
 
 
-def phases_of(taps: tuple[int, int], geometry: ConvGeometry, top: int, left: int) -> tuple[int, int]:
+def gap_of(reader: Reader) -> int:
+    """The least gap between rows for a convolution without strides: padding of both sides, and room for outputs."""
+    taps, geometry = reader
+    _, left, _, right = geometry.padding
+    return max(left, right, left + right - (taps[1] - 1) * geometry.dilation[1])
+
+
+def phases_of(reader: Reader, top: int, left: int) -> tuple[int, int]:
     """How many phases a convolution reads of planes padded by `top`, `left`."""
+    taps, geometry = reader
     shifts = (top - geometry.padding[0], left - geometry.padding[1])
     return tuple(
         max((k * d + shift) % s for k in range(n)) + 1
@@ -103,16 +129,28 @@ def phases_of(taps: tuple[int, int], geometry: ConvGeometry, top: int, left: int
     )  # type: ignore[return-value]
 
 
-def planes_for(size: tuple[Size, Size], taps: tuple[int, int], geometry: ConvGeometry, slack: int = LINE) -> Planes:
-    """The planes that one convolution needs."""
-    top, left = geometry.padding[:2]
-    phases = phases_of(taps, geometry, top, left)
-    reach = (taps[1] - 1) * geometry.dilation[1]
-    return padded_planes(*size, geometry.padding, geometry.strides, phases, reach, slack)
+def planes_for(size: tuple[Size, Size], readers: Sequence[Reader], slack: int = LINE) -> Planes:
+    """The planes that convolutions of one stride can all read; without any, those that are aligned to lines."""
+    if not readers:
+        return padded_planes(*size, (0, 0, 0, 0), slack=slack)
+    padding = tuple(max(side) for side in zip(*(g.padding for _, g in readers), strict=True))
+    strides = readers[0][1].strides
+    phases = tuple(max(p) for p in zip(*(phases_of(r, padding[0], padding[1]) for r in readers), strict=True))
+    gap = max(map(gap_of, readers)) if strides[1] == 1 else 0
+    return padded_planes(*size, padding, strides, phases, gap, slack)  # type: ignore[arg-type]
 
 
-def tap_offsets(planes: Planes, taps: tuple[int, int], geometry: ConvGeometry) -> np.ndarray:
+def reads_plain(reader: Reader, size: tuple[Size, Size], vectors: int = 1, lanes: int = LINE) -> bool:
+    """Whether a kernel of tiles of so many vectors may read NCHW as it is: no tap reads beside it, nor a last tile."""
+    taps, geometry = reader
+    positions = size[0] * size[1]
+    whole = geometry.strides == (1, 1) and not any(geometry.padding) and taps == (1, 1)
+    return whole and isinstance(positions, int) and (positions >= vectors * lanes or positions % lanes == 0)
+
+
+def tap_offsets(planes: Planes, reader: Reader) -> np.ndarray:
     """int64 [KH * KW]: elements from output position 0 to what each tap reads for it, inside the plane."""
+    taps, geometry = reader
     offsets = []
     for kh in range(taps[0]):
         for kw in range(taps[1]):

@@ -61,6 +61,27 @@ SPARSEC_INLINE vf vload_part(const float *p, int64_t n, float fill) {
 #endif
 }
 
+/* Lane i is p[i * stride] for from <= i < to, else `fill`; nothing else is read. */
+SPARSEC_INLINE vf vload_strided(const float *p, int64_t stride, int64_t from, int64_t to, float fill) {
+#if defined(__AVX512F__)
+    const __mmask16 lanes = (__mmask16)((1u << to) - (1u << from));
+    if (stride == 1) return (vf)_mm512_mask_loadu_ps((__m512)vset(fill), lanes, p);
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    if (stride != 2) {
+        const __m512i index = _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)stride));
+        return (vf)_mm512_mask_i32gather_ps((__m512)vset(fill), lanes, index, p, 4);
+    }
+    const uint32_t both = (uint32_t)((UINT64_C(1) << 2 * to >> 1) - (UINT64_C(1) << 2 * from));
+    const __m512 low = _mm512_maskz_loadu_ps((__mmask16)both, p), high = _mm512_maskz_loadu_ps((__mmask16)(both >> 16), p + 16);
+    return (vf)_mm512_mask_blend_ps(lanes, (__m512)vset(fill), _mm512_permutex2var_ps(low, _mm512_slli_epi32(lane, 1), high));
+#else
+    if (stride == 1 && from == 0 && to == SPARSEC_LANES) return vload(p);
+    vf v = vset(fill);
+    for (int64_t i = from; i < to; ++i) v[i] = p[i * stride];
+    return v;
+#endif
+}
+
 SPARSEC_INLINE void vstore_part(float *p, vf v, int64_t n) {
 #if defined(__AVX512F__)
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);

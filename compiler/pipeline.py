@@ -30,6 +30,7 @@ from .passes.fuse_layers import fuse_layers
 from .passes.hoist_activations import hoist_activations
 from .passes.integer_forms import integer_forms
 from .passes.legalize import fuse_tir, legalize
+from .passes.plan_float_planes import plan_float_planes
 from .passes.plan_layouts import plan_layouts
 from .passes.plan_planes import plan_planes
 from .passes.quantized_convolutions import quantized_convolutions
@@ -136,7 +137,7 @@ def _choose(c: Compilation) -> None:
 
 def _layouts(c: Compilation) -> None:
     if c.options.target.isa == "avx512":
-        c.graph = plan_layouts(c.graph, _dims(c))
+        c.graph = plan_float_planes(plan_layouts(c.graph, _dims(c)))
         check.check_graph(c.graph)
 
 

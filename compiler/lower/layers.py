@@ -14,6 +14,7 @@ import numpy as np
 from ...codegen_templates import (
     attention,
     conv,
+    conv_planes,
     custom,
     dynamic,
     float_attention,
@@ -124,9 +125,9 @@ def _matmul(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list
 @_family("conv2d")
 def _conv2d(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     attrs = dict(layer.attrs)
-    how = {key: attrs.pop(key) for key in ("code", "reason") if key in attrs}
-    geometry = ConvGeometry(**attrs)
-    return conv.plan_conv(isa, operands[0], _constant(layer, operands[1]), out, geometry, layer.epilogue, **how)
+    how = {key: attrs.pop(key) for key in ("code", "reason", "layouts", "target") if key in attrs}
+    what = operands[0], _constant(layer, operands[1]), out, ConvGeometry(**attrs), layer.epilogue
+    return conv_planes.plan_conv_planes(isa, *what, **how) if how else conv.plan_conv(isa, *what)
 
 
 @_family("pool2d")
@@ -136,7 +137,7 @@ def _pool2d(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list
 
 @_family("global_average_pool")
 def _global_average(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
-    return pool.plan_global_average(isa, operands[0])
+    return pool.plan_global_average(isa, operands[0], **layer.attrs)
 
 
 @_family("softmax")

@@ -1,4 +1,4 @@
-"""Gives every float32 convolution on images of known size its kernel: pattern code, dense code, or planes."""
+"""Gives every float32 convolution on images of known size its kernel."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from dataclasses import replace
 
 from tvm import relax, tirx
 
+from ...codegen_templates.conv import covers
+from ...codegen_templates.planes import ConvGeometry
 from ..graph import Dataflow, Graph, op_name
 from ..sparsity.conv_cost import choose_convolution
 from ..target import Target
 
 
 def choose_convolutions(graph: Graph, target: Target) -> Graph:
-    """Adds `code` and `reason` to the attributes of `conv2d` layers that are to be compiled into code."""
+    """Adds `code` and `reason` to the attributes of `conv2d` layers that kernels in padded planes take."""
     if target.isa != "avx512":
         return graph
     main = Dataflow.of(graph)
@@ -22,12 +24,19 @@ def choose_convolutions(graph: Graph, target: Target) -> Graph:
         if name not in layers or layers[name].family != "conv2d":
             continue
         layer, (data, weights) = layers[name], value.args[1].fields[:2]
-        if not _known(data):
+        array, groups = weights.value.numpy(), layer.attrs["groups"]
+        if not _known(data) or covers(_size(data), _size(value), array, ConvGeometry(**layer.attrs)):
             continue
-        choice = choose_convolution(weights.value.numpy(), layer.attrs["groups"])
+        choice = choose_convolution(array, groups)
         if choice.kernel != "planes":
             layers[name] = replace(layer, attrs={**layer.attrs, "code": choice.kernel, "reason": choice.reason})
     return replace(graph, layers=layers)
+
+
+def _size(image: relax.Expr) -> tuple[int, ...]:
+    """Height and width of an image, or of a line of height 1."""
+    shape = tuple(image.ty.shape)
+    return tuple(int(d) for d in shape[2:]) if len(shape) == 4 else (1, int(shape[2]))
 
 
 def _known(data: relax.Expr) -> bool:

@@ -15,12 +15,12 @@ _DENSE = 0.9
 def choose_convolution(weights: np.ndarray, groups: int) -> Choice:
     """For `weights`[O, C / groups, KH, KW] on images of known size.
 
-    `pattern`, `dense`: compiled into code; `planes`: the kernels that take groups as they are.
+    `pattern`, `dense`: weights compiled into code; `depthwise`; `planes`: the kernel of dense groups.
     """
     density = np.count_nonzero(weights) / weights.size
     taps = "x".join(map(str, weights.shape[2:]))
     if groups > 1 and weights.shape[1] == 1:
-        return Choice("planes", f"depthwise {taps}")
+        return Choice("depthwise", f"depthwise {taps}")
     inside = f" in {groups} groups" if groups > 1 else ""
     dense = Choice(
         "planes" if groups > 1 else "dense",

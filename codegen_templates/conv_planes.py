@@ -1,0 +1,98 @@
+"""Convolutions that read and write padded planes, AVX-512: what one writes, the next reads as it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from .catalogue import find, source
+from .conv_pattern import plan_pattern, whole_tensors
+from .epilogue import EpilogueOp, epilogue_text, vector_lines
+from .pad_planes import pad_planes
+from .planes import ConvGeometry, Planes, plain_planes, planes_for, reads_plain, tap_offsets, tile_segments
+from .use import OUT, KernelUse, Operand, Packed, Pointer, Size, Tensor, product
+
+_UNLIMITED = 1 << 62
+
+
+def plan_conv_planes(
+    isa: str,
+    x: Tensor,
+    weights: np.ndarray,
+    out: Tensor,
+    geometry: ConvGeometry,
+    epilogue: tuple[EpilogueOp, ...],
+    code: str,
+    reason: str,
+    layouts: Mapping[int, Planes] | None = None,
+    target: Planes | None = None,
+) -> list[KernelUse]:
+    """`x` * `weights`[O, C / groups, KH, KW]; epilogue operands are from index 2. All sizes but N are known.
+
+    Args:
+        x: [N, C, H, W] or [N, C, W], or [N, C, plane] where `layouts` has operand 0.
+        out: likewise with `target`.
+        code: `pattern` or `dense`: weights compiled into code, or into loops; `depthwise`: one channel in a group.
+        layouts: of operands, by index, that are not NCHW; epilogue operands have no phases.
+    """
+    layouts = layouts or {}
+    own = layouts[0] if 0 in layouts else plain_planes(*_size(x))
+    target = target or plain_planes(*_size(out))
+    reader = weights.shape[2:], geometry
+    planes, readable = own, _UNLIMITED
+    uses: list[KernelUse] = []
+    at: Pointer = Operand(0)
+    if 0 not in layouts and code != "depthwise" and reads_plain(reader, (own.height, own.width)):
+        readable = own.plane
+    elif 0 not in layouts or not own.serves(reader):
+        planes = planes_for((own.height, own.width), [reader])
+        uses, at = pad_planes(isa, x, own, planes)
+    if code == "depthwise":
+        use = _depthwise(isa, at, planes, weights, out, target, geometry, epilogue, layouts)
+    else:
+        use = plan_pattern(
+            isa, at, planes, readable, weights, out, target, geometry, epilogue, layouts, dense=code == "dense"
+        )
+    return [*uses, replace(use, reason=reason)]
+
+
+def _depthwise(
+    isa: str,
+    at: Pointer,
+    planes: Planes,
+    weights: np.ndarray,
+    out: Tensor,
+    target: Planes,
+    geometry: ConvGeometry,
+    epilogue: tuple[EpilogueOp, ...],
+    layouts: Mapping[int, Planes],
+) -> KernelUse:
+    O, (KH, KW) = len(weights), weights.shape[2:]  # noqa: E741
+    row = find("depthwise_planes", isa)
+    text = epilogue_text(epilogue)
+    whole = whole_tensors(epilogue)
+    tensors = [layouts.get(index, plain_planes(target.height, target.width)) for index in whole.values()]
+    lines = vector_lines(epilogue, tuple(
+        f"sparsec_gathered({name} + n * {name}_plane, sparsec_find_segments({name}_table, t + v))"
+        if name in whole else f"vset({name}[channel])" for name in text.parameters
+    ))  # fmt: skip
+    name = f"{row.name}_{KH}x{KW}_{text.suffix}".rstrip("_")
+    symbol = f"sparsec_k_{name}"
+    unit = source(row.template, name, symbol=symbol, taps=KH * KW, nv=row.vectors, epilogue=text, lines=lines,
+                  whole=list(whole))  # fmt: skip
+    pointers = (
+        at, Packed(np.ascontiguousarray(weights, np.float32)),
+        Packed(tap_offsets(planes, ((KH, KW), geometry)).astype(np.int32)), Packed(target.constant()),
+        *(Packed(tile_segments(t, planes.pitch, _UNLIMITED)) for t in (target, *tensors)),
+        *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
+    )  # fmt: skip
+    scalars = (O, O // geometry.groups, planes.plane, *(t.plane for t in tensors), planes.pitch)
+    images: Size = out.shape[0]
+    macs = product((images, target.height, target.width)) * weights.size
+    return KernelUse(row.name, symbol, (unit,), pointers, scalars, images * O, "", macs)
+
+
+def _size(tensor: Tensor) -> tuple[int, int]:
+    return (1, tensor.shape[2]) if len(tensor.shape) == 3 else tensor.shape[2:]  # type: ignore[return-value]

@@ -1,0 +1,54 @@
+/* Tiles of 16 output positions: where their lanes lie in planes, AVX-512. */
+#ifndef SPARSEC_PLANE_TILES_H
+#define SPARSEC_PLANE_TILES_H
+
+#include "planes.h"
+#include "vector.h"
+
+enum { SPARSEC_TILE = 16 };
+
+/* Lanes of a tile and where they go: `tile_segments` of planes.py. */
+typedef struct {
+    int32_t to;
+    uint32_t lanes;
+} sparsec_segment;
+
+typedef struct {
+    const sparsec_segment *segments;
+    int count;
+} sparsec_segments;
+
+static inline sparsec_segments sparsec_find_segments(const int32_t *table, int64_t tile) {
+    const int32_t *first = table + 1 + tile;
+    const sparsec_segments s = {(const sparsec_segment *)(table + 2 + table[0]) + first[0], first[1] - first[0]};
+    return s;
+}
+
+/* Where the lane after the last one of a tile goes. */
+static inline int64_t sparsec_ahead_of(sparsec_segments s) {
+    return s.count ? s.segments[s.count - 1].to + 2 * SPARSEC_TILE - 1 : 0;
+}
+
+/* The values of a tile of a plane without phases. */
+static inline vf sparsec_gathered(const float *plane, sparsec_segments at) {
+    __m512 v = _mm512_setzero_ps();
+    for (int s = 0; s < at.count; ++s)
+        v = _mm512_mask_loadu_ps(v, (__mmask16)at.segments[s].lanes, plane + at.segments[s].to);
+    __builtin_prefetch(plane + sparsec_ahead_of(at), 0, 3);
+    return (vf)v;
+}
+
+static inline void sparsec_scatter(float *plane, sparsec_segments to, int64_t stride_w, vf x) {
+    for (int s = 0; s < to.count; ++s) {
+        const __mmask16 lanes = (__mmask16)to.segments[s].lanes;
+        float *at = plane + to.segments[s].to;
+        if (stride_w == 1) {
+            _mm512_mask_storeu_ps(at, lanes, (__m512)x);
+        } else {
+            const __mmask16 low = (__mmask16)((1u << __builtin_popcount(lanes)) - 1);
+            _mm512_mask_storeu_ps(at, low, _mm512_maskz_compress_ps(lanes, (__m512)x));
+        }
+    }
+}
+
+#endif

@@ -95,4 +95,4 @@ def _depthwise(
 
 
 def _size(tensor: Tensor) -> tuple[int, int]:
-    return (1, tensor.shape[2]) if len(tensor.shape) == 3 else tensor.shape[2:]  # type: ignore[return-value]
+    return (1, tensor.shape[2]) if len(tensor.shape) == 3 else (tensor.shape[2], tensor.shape[3])

@@ -137,7 +137,7 @@ def planes_for(size: tuple[Size, Size], readers: Sequence[Reader], slack: int = 
     strides = readers[0][1].strides
     phases = tuple(max(p) for p in zip(*(phases_of(r, padding[0], padding[1]) for r in readers), strict=True))
     gap = max(map(gap_of, readers)) if strides[1] == 1 else 0
-    return padded_planes(*size, padding, strides, phases, gap, slack)  # type: ignore[arg-type]
+    return padded_planes(*size, padding, strides, phases, gap, slack)
 
 
 def reads_plain(reader: Reader, size: tuple[Size, Size], vectors: int = 1, lanes: int = LINE) -> bool:

@@ -33,10 +33,10 @@ def choose_convolutions(graph: Graph, target: Target) -> Graph:
     return replace(graph, layers=layers)
 
 
-def _size(image: relax.Expr) -> tuple[int, ...]:
+def _size(image: relax.Expr) -> tuple[int, int]:
     """Height and width of an image, or of a line of height 1."""
     shape = tuple(image.ty.shape)
-    return tuple(int(d) for d in shape[2:]) if len(shape) == 4 else (1, int(shape[2]))
+    return (int(shape[2]), int(shape[3])) if len(shape) == 4 else (1, int(shape[2]))
 
 
 def _known(data: relax.Expr) -> bool:

@@ -10,12 +10,12 @@ int32_t sparsec_k_000_reshape_transpose(void *, void *, int64_t, int64_t);
 int32_t sparsec_k_001_body(void *, void *, int64_t, int64_t);
 int32_t sparsec_k_002_subtract_tir_exp_silu_strided_slice(void *, void *, void *, int64_t, int64_t);
 int32_t sparsec_k_conv2d_f32_r4n24_avx2_bias_relu(void *, void *, void *, void *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
-int32_t sparsec_k_pad_planes(void *, void *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
-int32_t sparsec_k_pool2d_max(void *, void *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
+int32_t sparsec_k_pad_planes(void *, void *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
+int32_t sparsec_k_pool2d_max(void *, void *, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t, int64_t);
 
 /* Steps */
 static int32_t run_0(const sparsec_frame *f, int64_t begin, int64_t end) {
-    return sparsec_k_pad_planes(f->inputs[0], (void *)(f->arena + UINT64_C(0)), INT64_C(8), INT64_C(8), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(144), INT64_C(144), INT64_C(9), begin, end);
+    return sparsec_k_pad_planes(f->inputs[0], (void *)(f->arena + UINT64_C(0)), INT64_C(64), INT64_C(0), INT64_C(8), INT64_C(8), INT64_C(8), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(1), INT64_C(144), INT64_C(144), INT64_C(9), begin, end);
 }
 static int64_t extent_0(const int64_t *dims) {
     (void)dims;
@@ -29,7 +29,7 @@ static int64_t extent_1(const int64_t *dims) {
     return INT64_C(1);
 }
 static int32_t run_2(const sparsec_frame *f, int64_t begin, int64_t end) {
-    return sparsec_k_pool2d_max((void *)(f->arena + UINT64_C(1152)), (void *)(f->arena + UINT64_C(0)), INT64_C(8), INT64_C(8), INT64_C(4), INT64_C(4), INT64_C(2), INT64_C(2), INT64_C(2), INT64_C(2), INT64_C(1), INT64_C(1), INT64_C(0), INT64_C(0), INT64_C(0), INT64_C(0), INT64_C(0), begin, end);
+    return sparsec_k_pool2d_max((void *)(f->arena + UINT64_C(1152)), (void *)(f->arena + UINT64_C(0)), INT64_C(8), INT64_C(8), INT64_C(64), INT64_C(0), INT64_C(8), INT64_C(4), INT64_C(4), INT64_C(16), INT64_C(0), INT64_C(4), INT64_C(16), INT64_C(2), INT64_C(2), INT64_C(2), INT64_C(2), INT64_C(1), INT64_C(1), INT64_C(0), INT64_C(0), INT64_C(0), INT64_C(0), INT64_C(0), begin, end);
 }
 static int64_t extent_2(const int64_t *dims) {
     (void)dims;

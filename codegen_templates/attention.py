@@ -21,7 +21,8 @@ MAX_DEPTH = 64
 class AttentionParameters:
     """How Q, K, the probabilities P and V are quantized.
 
-    Scores are score_scale * Σ (q - zq)(k - zk), the output is out_scale * Σ (p - zp)(v - zv).
+    Scores are score_scale * Σ (q - zq)(k - zk), the output is out_scale * Σ (p - zp)(v - zv). Where `settled` is given,
+    the sums times `product_scale` are rounded to its steps, and the scores are score_scale times these.
     """
 
     q: Quantized
@@ -30,13 +31,17 @@ class AttentionParameters:
     v: Quantized
     score_scale: float
     out_scale: float
+    product_scale: float = 1.0
+    settled: Quantized | None = None
 
     def packed(self, out: Quantized) -> np.ndarray:
         """The numbers that the kernel reads; it computes exponentials as powers of two."""
         scales = [inverse(how.scale) for how in (self.q, self.k, self.v, self.p)]
         zeros = [how.zero_point for how in (self.q, self.k, self.v, self.p, out)]
         factors = [self.score_scale * math.log2(math.e), self.out_scale, inverse(out.scale)]
-        return np.array([*scales, *factors, *zeros], np.float32)
+        steps = self.settled or Quantized(1.0, 0)
+        settling = [self.product_scale, inverse(steps.scale), -steps.zero_point, 255 - steps.zero_point]
+        return np.array([*scales, *factors, *zeros, *settling], np.float32)
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,13 @@ def plan_attention(
     row = find("attention_u8", isa)
     depth = shape.depth
     out = layout if isinstance(layout, Quantized) else Quantized(1.0, 0)
-    kinds = [mask and "masked", panels and "panels", layout != ROWS and "u8"]
+    kinds = [mask and "masked", panels and "panels", layout != ROWS and "u8", parameters.settled and "settled"]
     name = "_".join([f"attention_u8_d{depth}", *(kind for kind in kinds if kind)])
     symbol = f"sparsec_k_{name}"
     unit = source(
         row.template, name, symbol=symbol, depth=depth, masked=mask is not None, panels=panels,
         element="const uint8_t *" if panels else "const float *", bytes_out=layout != ROWS,
+        settled=parameters.settled is not None,
     )  # fmt: skip
     padded = ceil_div(shape.keys, COLUMNS) * COLUMNS
     scratch_bytes = ceil_div(padded * (COLUMNS * 4 + COLUMNS + 8 + 2 * depth), 64) * 64

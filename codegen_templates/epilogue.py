@@ -9,6 +9,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
+
+from .integer import inverse
+
 
 @dataclass(frozen=True)
 class EpilogueOp:
@@ -30,6 +34,9 @@ STATEMENTS = {
     # a tensor like the output
     "add": "x += {t}[element];",
     "mul": "x *= {t}[element];",
+    # four numbers: to 8 bits and back, see fake_quantize_operand
+    "fake_quantize": "x *= {t}[0]; x = x > {t}[2] ? x : {t}[2]; x = x < {t}[3] ? x : {t}[3]; "
+    "x = ((x + 0x1.8p+23f) - 0x1.8p+23f) * {t}[1];",
     # numbers; comparisons are such that NaN stays NaN
     "scale": "x *= {0};",
     "relu": "x = x < 0 ? 0 : x;",
@@ -49,6 +56,7 @@ VECTOR_STATEMENTS = {
     "prelu": "x = vselect((vi)(x < vset(0)), x * {t}, x);",
     "add": "x += {t};",
     "mul": "x *= {t};",
+    "fake_quantize": "x = vfake_quantize(x, {t});",
     "scale": "x *= vset({0});",
     "relu": "x = vselect((vi)(x < vset(0)), vset(0), x);",
     "clip": "x = vclamp(x, {0}, {1});",
@@ -60,10 +68,18 @@ VECTOR_STATEMENTS = {
     "gelu_tanh": "x *= vsigmoid(x * (vset(0x1.988454p+0f) + vset(0x1.2444f2p-4f) * x * x));",
     "hard_swish": "x *= vclamp(x * vset(0x1.555556p-3f) + vset(0.5f), 0, 1);",
 }
-"""The same for a vector `x`; {t} is the vector of the tensor's values that belong to its lanes."""
+"""The same for a vector `x`; {t} is the vector of the tensor's values that belong to its lanes, or the numbers."""
 
 FULL_TENSOR = ("add", "mul")
 """Operations whose tensor is shaped like the output."""
+NUMBERS = ("fake_quantize",)
+"""Operations whose tensor is a few numbers."""
+
+
+def fake_quantize_operand(scale: float, zero_point: int, dtype: str) -> np.ndarray:
+    """What a round trip through 8 bits reads: reciprocal of the scale, scale, lowest and highest step."""
+    limits = np.iinfo(dtype)
+    return np.array([inverse(scale), scale, limits.min - zero_point, limits.max - zero_point], np.float32)
 
 
 @dataclass(frozen=True)

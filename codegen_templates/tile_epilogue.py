@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .catalogue import find, source
-from .epilogue import FULL_TENSOR, EpilogueOp, epilogue_text, vector_lines
+from .epilogue import FULL_TENSOR, NUMBERS, EpilogueOp, epilogue_text, vector_lines
 from .integer import wrapped
 from .layout import ROWS, Layout
 from .panel_outputs import panel_outputs
@@ -93,9 +93,14 @@ def tile_epilogue(
         "quantized": quantization is not None,
         "by_rows": by_rows,
         "head": vector_lines(ops[:at], tuple(_panel_tensor(n, op) for n, op in _with_tensors(ops[:at], names))),
-        "tail": vector_lines(ops[at:], tuple(f"{name}_lanes[v]" for name in names[heads:])),
+        "tail": vector_lines(
+            ops[at:],
+            tuple(n if op.kind in NUMBERS else f"{n}_lanes[v]" for n, op in _with_tensors(ops[at:], names[heads:])),
+        ),
         "tail_tensors": [
-            {"name": name, "full": op.kind in FULL_TENSOR} for name, op in _with_tensors(ops[at:], names[heads:])
+            {"name": name, "full": op.kind in FULL_TENSOR}
+            for name, op in _with_tensors(ops[at:], names[heads:])
+            if op.kind not in NUMBERS
         ],
         "outputs": outputs,
         "parameters": ", ".join(f"{kind}restrict {name}" for kind, name in declared),
@@ -115,4 +120,6 @@ def _with_tensors(ops: tuple[EpilogueOp, ...], names: list[str]) -> list[tuple[s
 
 
 def _panel_tensor(name: str, op: EpilogueOp) -> str:
+    if op.kind in NUMBERS:
+        return name
     return f"vload({name} + at)" if op.kind in FULL_TENSOR else f"vset({name}[channel])"

@@ -25,6 +25,14 @@ SPARSEC_INLINE vf vclamp(vf x, float low, float high) {
     return vselect((vi)(x > vset(high)), vset(high), x);
 }
 
+/* To steps of a quantization and back: how = {1 / scale, scale, lowest step, highest step}; NaN to the lowest. */
+SPARSEC_INLINE vf vfake_quantize(vf x, const float *how) {
+    x *= vset(how[0]);
+    x = vselect((vi)(x > vset(how[2])), x, vset(how[2]));
+    x = vselect((vi)(x < vset(how[3])), x, vset(how[3]));
+    return ((x + vset(0x1.8p+23f)) - vset(0x1.8p+23f)) * vset(how[1]);
+}
+
 #if defined(__AVX512F__)
 /* F(t) - 1/2 of the normal distribution for t = 5.5 / 31 * (i + r), |r| <= 1/2: a cubic in r for each i. */
 static const float SPARSEC_NORMAL[4][32] = {

@@ -38,6 +38,7 @@ from .passes.recognize_activations import expand_activations, recognize_activati
 from .passes.recognize_attention import recognize_attention
 from .passes.recognize_float_attention import recognize_float_attention
 from .passes.recognize_layer_norm import recognize_layer_norm
+from .passes.round_trips import drop_round_trips
 from .target import Target
 
 
@@ -176,6 +177,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("activations", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
     Stage("hoist", "activations from behind data movement to the product before it", _pass(hoist_activations), _script),
     Stage("integer_forms", "integer products in the form of quantize and dequantize", _pass(integer_forms), _script),
+    Stage("round_trips", "quantizations that a later one repeats", _pass(drop_round_trips), _script),
     Stage("attention", "attention with quantized operands, whole", _attention, _script),
     Stage("qconv", "convolutions of quantized images, and what lies between them", _quantized_convolutions, _script),
     Stage("plan_planes", "layouts of quantized images", _plan_planes, _script),

@@ -14,15 +14,19 @@ import tvm
 import tvm_ffi
 from tvm import relax
 
-from ...codegen_templates.epilogue import EpilogueOp
+from ...codegen_templates.epilogue import EpilogueOp, fake_quantize_operand
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
 from ..lower.sizes import product
 from .integer_product import accumulator_bias, integer_product
 from .layer_anchor import Anchor, Values
 from .recognize_activations import MARKER
+from .round_trips import RoundTrip, read_by_products_alone, round_trip
 
 _GATHER = "sparsec.gather.axis"
 """The importer's call for a Gather with run-time indices; the axis follows."""
+
+_SETTLED = ("linear", "matmul", "qlinear", "qgemm", "qmatmul")
+"""Layers whose results may go through 8 bits and back in their epilogue."""
 
 _ANCHORS: dict[str, Callable[[relax.Var, tvm.ir.Call, Values], Anchor | None]] = {}
 
@@ -50,6 +54,7 @@ def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
     layers: dict[str, Layer] = dict(graph.layers)
     calls: dict[relax.Var, relax.Expr] = {}
     inside: set[relax.Var] = set()
+    again: dict[relax.Var, tuple[relax.Var, RoundTrip]] = {}
     for var, value in main.bindings:
         match = _ANCHORS.get(_GATHER if op_name(value).startswith(_GATHER) else op_name(value))
         anchor = match(var, value, values) if match and var not in inside else None
@@ -66,6 +71,15 @@ def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
                 inside.add(last)
         while anchor.channel_axis is not None and uses[last] == 1 and len(readers.get(last, ())) == 1:
             reader = readers[last][0]
+            trip = _round_trip(reader, anchor, values, readers)
+            if trip is not None:
+                last, found = trip
+                epilogue.append(EpilogueOp("fake_quantize"))
+                numbers = fake_quantize_operand(found.scale, found.zero_point, found.dtype)
+                operands.append(relax.const(numbers))
+                inside |= {reader, last}
+                again[last] = reader, found
+                continue
             step = None if reader in inside else epilogue_op(last, values[reader], anchor.channel_axis, values)
             if step is None:
                 break
@@ -83,7 +97,40 @@ def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
         layers[name] = Layer(anchor.family, attrs, tuple(epilogue), tensor)
         calls[last] = relax.op.call_dps_packed(name, relax.Tuple(operands), out_ty=last.ty)
     main.bindings = [(var, calls.get(var, value)) for var, value in main.bindings]
+    main.bindings = _quantized_again(main.bindings, again)
     return graph.with_main(main.live(), layers)
+
+
+def _round_trip(
+    reader: relax.Var, anchor: Anchor, values: Values, readers: Mapping[relax.Var, list[relax.Var]]
+) -> tuple[relax.Var, RoundTrip] | None:
+    """(its end, what it is) of a round trip through 8 bits that begins at `reader`, if floats are read of it."""
+    if anchor.family not in _SETTLED or op_name(values[reader]) != "relax.quantize":
+        return None
+    for end in readers.get(reader, ()):
+        found = round_trip(values[end], values)
+        if found is not None and not read_by_products_alone(end, readers, values):
+            return end, found
+    return None
+
+
+def _quantized_again(
+    bindings: list[tuple[relax.Var, relax.Expr]], again: Mapping[relax.Var, tuple[relax.Var, RoundTrip]]
+) -> list[tuple[relax.Var, relax.Expr]]:
+    """Where a layer ends with a round trip, whoever reads the 8 bits in its middle quantizes the end: the same bits."""
+    moved = {quantized for quantized, _ in again.values()}
+    values = dict(bindings)
+    result = []
+    for var, value in bindings:
+        if var in moved:
+            continue
+        result.append((var, value))
+        if var in again:
+            quantized = again[var][0]
+            old = values[quantized]
+            args = [var, *old.args[1:]]
+            result.append((quantized, tvm.ir.Call(old.op, args, old.attrs, old.ty_args)))
+    return result
 
 
 def _permuted_output(

@@ -51,6 +51,16 @@ class _Match:
     parameters: AttentionParameters
 
 
+@dataclass(frozen=True)
+class _Product:
+    """after * settled(before * var): the matmul of Q and K, up to its mask."""
+
+    var: relax.Var
+    before: float
+    settled: Quantized | None
+    after: float
+
+
 def _shape(match: _Match) -> AttentionShape:
     batch, queries, heads, depth = (int(d) if _number(d) is not None else d for d in match.operands[0].ty.shape)
     keys = match.operands[1].ty.shape[1]
@@ -83,10 +93,10 @@ class _Finder:
         if int(softmax.attrs.axis) not in (-1, 3):
             return None
         scores, mask = self._masked(softmax.args[0])
-        scale, inner = self._scaled(scores)
-        if not self.is_op(inner, "relax.matmul") or not self._once(softmax.args[0], scores, inner):
+        product = self._product(scores)
+        if product is None or not self._once(softmax.args[0], scores, product.var):
             return None
-        q, k = (self._quantized(a) for a in self.value(inner).args)
+        q, k = (self._quantized(a) for a in self.value(product.var).args)
         if q is None or k is None:
             return None
         sources = [
@@ -96,7 +106,12 @@ class _Finder:
         ]
         if any(s is None for s in sources) or not self._shapes_fit(sources, mask):
             return None
-        parameters = AttentionParameters(q[1], k[1], p[1], v[1], scale * q[2] * k[2], out_scale * p[2] * v[2])
+        scale, steps = product.before * q[2] * k[2], 1.0
+        if product.settled is not None:
+            scale, steps = product.settled.scale, scale
+        parameters = AttentionParameters(
+            q[1], k[1], p[1], v[1], scale * product.after, out_scale * p[2] * v[2], steps, product.settled
+        )
         return _Match([*sources, *([] if mask is None else [mask])], parameters)
 
     def _once(self, *variables: Any) -> bool:
@@ -129,9 +144,21 @@ class _Finder:
         if not self.is_op(expr, "relax.add"):
             return expr, None
         left, right = self.value(expr).args
-        if self._scaled(left)[1] is not None and self.is_op(self._scaled(left)[1], "relax.matmul"):
-            return left, right
-        return right, left
+        return (left, right) if self._product(left) is not None else (right, left)
+
+    def _product(self, expr: Any) -> _Product | None:
+        """A product of activations, scaled, and perhaps rounded to 8 bits on the way."""
+        after, inner = self._scaled(expr)
+        settled = self._quantized(inner)
+        if settled is None:
+            return _Product(inner, 1.0, None, after) if self.is_op(inner, "relax.matmul") else None
+        source, how, back = settled
+        before, product = self._scaled(source)
+        if back != how.scale or not self.is_op(product, "relax.matmul"):
+            return None
+        if not self._once(inner, self.value(inner).args[0], source):
+            return None
+        return _Product(product, before, how, after)
 
     def _scaled(self, expr: Any) -> tuple[float, Any]:
         """(factor, tensor) of multiplications and divisions by constants."""

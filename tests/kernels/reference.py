@@ -38,6 +38,9 @@ def apply_epilogue(x, ops, operands, channel_axis):
             x = x + tensors.pop(0)
         elif op.kind == "mul":
             x = x * tensors.pop(0)
+        elif op.kind == "fake_quantize":
+            inverse, scale, low, high = tensors.pop(0)
+            x = np.rint(np.clip(x.astype(np.float32) * inverse, low, high)) * scale
         elif op.kind == "scale":
             x = x * op.params[0]
         elif op.kind == "clip":

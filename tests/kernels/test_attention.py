@@ -52,7 +52,11 @@ def test_attention(target, masked, panels, layout, b, s, t, h, d):
     mask = np.where(rng.random((b, 1, 1, t)) < 0.8, 0, -10000).astype(np.float32)
     ways = (Quantized(0.03125, 120), Quantized(0.03, 131), Quantized(1 / 255, 0), Quantized(0.028, 117))
     scale = ways[0].scale * ways[1].scale * d**-0.5
-    how = AttentionParameters(*ways, scale, ways[2].scale * ways[3].scale)
+    settled = Quantized(0.0625, 120) if panels and layout == ROWS else None
+    if settled:
+        scale = settled.scale * d**-0.5
+    product_scale = ways[0].scale * ways[1].scale
+    how = AttentionParameters(*ways, scale, ways[2].scale * ways[3].scale, product_scale, settled)
     described = Tensor("float32", mask.shape) if masked else None
     uses = plan_attention(target.isa, AttentionShape(b, s, t, h, d), how, described, panels, layout)
     operands = [in_panels(q, how.q), in_panels(k, how.k), in_panels(v, how.v)] if panels else [q, k, v]
@@ -63,8 +67,9 @@ def test_attention(target, masked, panels, layout, b, s, t, h, d):
         columns = got.transpose(0, 2, 1, 3).reshape(-1, h * d)
         assert (columns[b * s :] == 0xA5).all() or not len(columns[b * s :])
         got = (columns[: b * s].reshape(q.shape).astype(np.float64) - layout.zero_point) * layout.scale
-    scores = np.einsum("bshd,bthd->bhst", round_trip(q, how.q), round_trip(k, how.k)) * d**-0.5
-    scores = scores + (mask if masked else 0)
+    scores = np.einsum("bshd,bthd->bhst", round_trip(q, how.q), round_trip(k, how.k))
+    scores = round_trip(scores.astype(np.float32), settled) if settled else scores
+    scores = scores * d**-0.5 + (mask if masked else 0)
     exp = np.exp(scores - scores.max(-1, keepdims=True))
     p = round_trip((exp / exp.sum(-1, keepdims=True)).astype(np.float32), how.p)
     want = np.einsum("bhst,bthd->bshd", p, round_trip(v, how.v))

@@ -11,7 +11,7 @@ from reference import ACTIVATIONS, apply_epilogue, conv2d, pool2d
 
 from sparsec.codegen_templates import conv, gather, gemm, norm, planes, pool
 from sparsec.codegen_templates.catalogue import CATALOGUE
-from sparsec.codegen_templates.epilogue import STATEMENTS, EpilogueOp
+from sparsec.codegen_templates.epilogue import STATEMENTS, EpilogueOp, fake_quantize_operand
 from sparsec.codegen_templates.use import Tensor
 
 TARGETS = pytest.mark.parametrize("target", host_targets())
@@ -174,6 +174,8 @@ def test_epilogue(target, kind):
     a = np.linspace(-12, 12, 60, dtype=np.float32).reshape(60, 1)
     w = normal(rng, 1, 37)
     extra = [normal(rng, 37) if kind in ("bias", "prelu") else normal(rng, 60, 37)] if op.takes_operand else []
+    if kind == "fake_quantize":
+        extra = [fake_quantize_operand(0.0625, 100, "uint8")]
     got, _ = run_uses(target, gemm.plan_linear(target.isa, f32(60, 1), w, (op,)), [a, w, *extra], (60, 37))
     close(got, apply_epilogue(a.astype(np.float64) @ w, (op,), extra, 1), 1e-6)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reference import ACTIVATIONS, apply_epilogue
 
 from sparsec.codegen_templates import integer, norm, spmm
-from sparsec.codegen_templates.epilogue import EpilogueOp
+from sparsec.codegen_templates.epilogue import EpilogueOp, fake_quantize_operand
 from sparsec.codegen_templates.layout import PANELS, Quantized, panel_shape
 from sparsec.codegen_templates.tile_epilogue import constant_quantization
 
@@ -204,6 +204,27 @@ def test_layer_norm_of_panels(target, n, features):
     for how, array in zip(hows, (first, second), strict=True):
         same = integer.quantize(floats, integer.inverse(how.scale), how.zero_point, "uint8")
         np.testing.assert_array_equal(rows_of(array, features)[:n], same)
+
+
+@AVX512
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("after", [(), (EpilogueOp("add"), EpilogueOp("fake_quantize"))])
+def test_through_8_bits_and_back(target, dtype, after):
+    """Before and behind a residual, and in rows and panels alike."""
+    rng = np.random.default_rng(5)
+    w = rng.integers(-127, 128, (60, 64)).astype(np.int8)
+    x = rng.integers(0, 256, (37, 64)).astype(np.uint8)
+    scale = rng.uniform(1e-4, 1e-3, 60).astype(np.float32)
+    residual = rng.standard_normal((37, 60)).astype(np.float32)
+    numbers = fake_quantize_operand(0.11, 3, dtype)
+    extra = [numbers, residual, numbers] if after else [numbers]
+    how = constant_quantization(w, 9, scale, None)
+    uses = spmm.plan_spmm(target.isa, 37, w, (EpilogueOp("fake_quantize"), *after), how, "")
+    got, _ = run_uses(target, uses, [to_panels(target, x, quantized=True), w, *extra], (37, 60))
+    want = integer.round_trip(quantized_reference(x, w, 9, scale), 0.11, 3, dtype)
+    if after:
+        want = integer.round_trip(want + residual, 0.11, 3, dtype)
+    np.testing.assert_array_equal(got, want)
 
 
 @AVX512

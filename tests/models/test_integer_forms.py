@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
+from generators.bert import BertConfig, bert
+from generators.graph import FORMS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import sparsec
 from sparsec.compiler.target import TARGETS, host_features
-from sparsec.compiler.tools.verify import compare, reference
+from sparsec.compiler.tools.verify import compare, reference, verify
 from sparsec.runtime_stub.cpu import host_machine
+from sparsec.runtime_stub.inputs import random_inputs
 
 HERE = [
     name
@@ -142,6 +146,24 @@ def test_dynamic(target, tmp_path, w_dtype, bias):
     kernels = check(m.model(x.shape, y), target, tmp_path, x, 2e-3)
     assert integer_kernels(kernels) == 1, kernels
     assert any("dynamic_quantize" in name for name in kernels)
+
+
+@TARGET
+def test_three_forms_of_one_network(target, tmp_path):
+    """Same kernels, and results that differ by what the forms round differently."""
+    small = BertConfig(layers=1, hidden=32, heads=2, inner=48, vocabulary=50, seq=19, quantized=True)
+    results, kernels = {}, {}
+    for form in FORMS:
+        source = tmp_path / f"{form}.onnx"
+        onnx.save(bert(replace(small, form=form)), str(source))
+        path = sparsec.build(source, target=target, output=tmp_path / f"{form}.so")
+        report = verify(source, path)
+        assert report.ok, [row for row in report.rows if not row.ok]
+        with sparsec.load(path) as loaded:
+            results[form] = loaded.run(random_inputs(loaded.manifest))["start_logits"]
+            kernels[form] = Counter(layer["kernel"] for layer in loaded.manifest["layers"])
+    assert kernels["qdq"] == kernels["full_qdq"] == kernels["integer"]
+    assert (results["qdq"] != results["full_qdq"]).any()
 
 
 @TARGET

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tvm import relax
@@ -36,19 +37,19 @@ class RoundTrip:
         return self.scale, self.zero_point, self.dtype
 
 
-def round_trip(value: relax.Expr, values: Mapping[relax.Var, relax.Expr]) -> RoundTrip | None:
+def round_trip(value: Any, values: Mapping[relax.Var, relax.Expr]) -> RoundTrip | None:
     """What `value` is, if it dequantizes what was just quantized with the same constants."""
     if op_name(value) != "relax.dequantize" or not isinstance(value.args[0], relax.Var):
         return None
     quantized = value.args[0]
-    inner = values.get(quantized)
+    inner: Any = values.get(quantized)
     back, there = parameters(value, values), parameters(inner, values)
     if op_name(inner) != "relax.quantize" or back is None or back != there or not isinstance(inner.args[0], relax.Var):
         return None
     return RoundTrip(inner.args[0], quantized, *back, str(quantized.ty.dtype))
 
 
-def parameters(value: relax.Expr, values: Mapping[relax.Var, relax.Expr]) -> tuple[float, int] | None:
+def parameters(value: Any, values: Mapping[relax.Var, relax.Expr]) -> tuple[float, int] | None:
     """Scale and zero point of a quantization to or from 8 bits, if they are constants for the whole tensor."""
     if op_name(value) not in ("relax.quantize", "relax.dequantize"):
         return None

@@ -99,7 +99,7 @@ def integers():
     """A BERT of one layer in the form of SparseML's exports, with block-sparse weights; of it, the passes it is for."""
     sizes = {"layers": 1, "hidden": 64, "heads": 2, "inner": 64, "vocabulary": 16, "seq": 16}
     config = BertConfig(**sizes, sparsity=0.8, pattern="1x4", quantized=True, form="integer")
-    shown = ("hoist", "integer_forms", "attention", "fuse_layers", "choose", "layouts")
+    shown = ("hoist", "integer_forms", "round_trips", "attention", "fuse_layers", "choose", "layouts")
     return bert(config), {"target": "avx512"}, {f"{name}.py.txt" for name in shown}
 
 
@@ -146,7 +146,39 @@ def attention():
     return model("attention", lines, [1, 8, 2, 4], [1, 8, 2, 4], [scalar("root", 0.5)]), {}, shown
 
 
-MODELS = {"encoder": encoder, "pixels": pixels, "integers": integers, "images": images, "attention": attention}
+def settled():
+    """Results quantized behind their operators as well; of it, the passes it is for."""
+    lines = """
+        xq = QuantizeLinear (x, step, middle)
+        xd = DequantizeLinear (xq, step, middle)
+        wd = DequantizeLinear (w, step, level)
+        product = MatMul (xd, wd)
+        pq = QuantizeLinear (product, step, middle)
+        pd = DequantizeLinear (pq, step, middle)
+        turned = Transpose <perm = [1, 0]> (pd)
+        tq = QuantizeLinear (turned, step, middle)
+        td = DequantizeLinear (tq, step, middle)
+        again = MatMul (td, wd)
+        aq = QuantizeLinear (again, step, middle)
+        ad = DequantizeLinear (aq, step, middle)
+        y = Sigmoid (ad)
+    """
+    w = (np.arange(16, dtype=np.int64).reshape(4, 4) % 11 - 5).astype(np.int8)
+    points = {"middle": np.uint8(128), "level": np.int8(0), "w": w}
+    weights = [scalar("step", 0.0625)]
+    weights += [numpy_helper.from_array(np.asarray(value), name) for name, value in points.items()]
+    shown = {f"{name}.py.txt" for name in ("integer_forms", "round_trips", "fuse_layers")}
+    return model("settled", lines, [4, 4], [4, 4], weights), {"target": "avx2"}, shown
+
+
+MODELS = {
+    "encoder": encoder,
+    "pixels": pixels,
+    "integers": integers,
+    "images": images,
+    "attention": attention,
+    "settled": settled,
+}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -190,7 +222,7 @@ def test_golden(written, request):
 
 PASSES = {
     "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "integer_forms": "integers",
-    "attention": "integers", "qconv": "images", "plan_planes": "images", "hoist": "images",
+    "round_trips": "settled", "attention": "integers", "qconv": "images", "plan_planes": "images", "hoist": "images",
     "float_attention": "attention", "choose": "integers", "layouts": "integers", "expand": "pixels",
     "legalize": "pixels", "fuse_tir": "pixels",
 }  # fmt: skip

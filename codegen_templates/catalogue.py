@@ -103,6 +103,8 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("global_average_pool", "mean of a plane"),
     *_plain("softmax", "softmax and log-softmax of rows"),
     *_plain("layer_norm", "layer normalization of rows"),
+    *_plain("nonzero", "coordinates of what is not zero, counted by each run"),
+    *_plain("non_max_suppression", "greedy, per batch and class, counted by each run"),
     *_plain("gather", "slices chosen by index, checked"),
 )
 

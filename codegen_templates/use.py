@@ -32,6 +32,13 @@ class Output:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Where a run keeps the size of a dimension that this kernel finds: an int64."""
+
+    dim: str
+
+
+@dataclass(frozen=True)
 class Packed:
     """A constant, packed for the kernel."""
 
@@ -55,7 +62,7 @@ class Code:
 
 
 OUT = Output()
-Pointer: TypeAlias = Operand | Output | Packed | Temp | Code
+Pointer: TypeAlias = Operand | Output | Found | Packed | Temp | Code
 
 
 @dataclass(frozen=True)

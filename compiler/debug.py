@@ -18,7 +18,7 @@ from .frontend.diagnostics import describe
 from .frontend.graph import Graph as FrontendGraph
 from .frontend.load import LoadedModel
 from .lower.memory import MemoryPlan, root_of
-from .lower.program import CodeBlob, Constant, Pointer, Program, Step
+from .lower.program import CodeBlob, Constant, FoundSize, Pointer, Program, Step
 from .lower.sizes import text
 
 
@@ -106,6 +106,8 @@ def step_text(step: Step) -> str:
             return f"code {pointer.name}"
         if isinstance(pointer, Constant):
             return f"const{list(pointer.data.shape)}"
+        if isinstance(pointer, FoundSize):
+            return f"size {pointer.dim}"
         return f"%{pointer.id}:{pointer.dtype}[{','.join(str(text(s)) for s in pointer.shape)}]"
 
     operands = ", ".join(show(p) for p in step.pointers)

@@ -106,7 +106,8 @@ def _pass(run: Callable[[Graph], Graph]) -> Callable[[Compilation], None]:
 
 
 def _dims(c: Compilation) -> tuple[Dim, ...]:
-    return tuple(Dim(d.name, d.lower, d.upper) for d in c.prepared.dims.values())
+    dims = [Dim(d.name, d.lower, d.upper, d.is_found) for d in c.prepared.dims.values()]
+    return tuple(sorted(dims, key=lambda d: d.is_found))
 
 
 def _attention(c: Compilation) -> None:

@@ -88,7 +88,7 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
     atomic_flag_clear(&c->busy);
     c->inputs = calloc((size_t)program->n_inputs + 1, sizeof *c->inputs);
     c->outputs = calloc((size_t)program->n_outputs + 1, sizeof *c->outputs);
-    c->dims = calloc((size_t)program->n_dims + 1, sizeof *c->dims);
+    c->dims = calloc((size_t)program->n_dims + (size_t)program->n_found_dims + 1, sizeof *c->dims);
     c->output_extents = calloc((size_t)program->n_outputs + 1, sizeof *c->output_extents);
     void *arena = o.workspace;
     if (!arena && posix_memalign(&c->owned_arena, 64, program->arena_bytes + 64) == 0) arena = c->owned_arena;
@@ -172,9 +172,13 @@ int32_t sparsec_bind_shape(sparsec_context *c, int32_t index, int32_t ndim, cons
                         want_text);
 }
 
+/* What a run is going to find is as large as it can be until then. */
 static void forget_shapes(sparsec_context *c) {
     c->prepared = 0;
     for (int32_t i = 0; i < c->program->n_dims; ++i) c->dims[i] = -1;
+    for (int32_t i = 0; i < c->program->n_found_dims; ++i) {
+        c->dims[c->program->n_dims + i] = c->program->dims[c->program->n_dims + i].upper;
+    }
 }
 
 static void find_output_shapes(sparsec_context *c) {
@@ -435,6 +439,7 @@ int32_t sparsec_run(sparsec_context *context, const DLTensor *const *inputs, int
         uint64_t env = sparsec_float_env_default();
         status = run_steps(c);
         sparsec_float_env_restore(env);
+        if (!status && c->program->n_found_dims) find_output_shapes(c);
         if (!status) sparsec_states_advance(c);
     }
     atomic_flag_clear(&c->busy);

@@ -58,7 +58,7 @@ int32_t sparsec_output_description(const sparsec_model *model, int32_t index, sp
     description->dtype = info->dtype;
     description->ndim = info->ndim;
     int64_t dims[MAX_DIMS] = {0}, at_lower[SPARSEC_MAX_NDIM];
-    const int32_t n = program->n_dims;
+    const int32_t n = program->n_dims + program->n_found_dims;
     if (n > MAX_DIMS) {
         for (int32_t i = 0; i < info->ndim; ++i) description->extents[i] = -1;
         return SPARSEC_OK;

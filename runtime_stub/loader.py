@@ -224,7 +224,17 @@ class Model:
                 "run", self._context, self._input_array, len(self.inputs), self._output_array, len(self.outputs)
             )
             self._check(status)
-        return results
+            return self._cut(results)
+
+    def _cut(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What the run has filled, where only the run could know how much that is."""
+        if not self.manifest["found_dims"]:
+            return results
+        found = {}
+        for o, (name, array) in zip(self._free_outputs, results.items(), strict=True):
+            shape = self._output_shape(o)
+            found[name] = array.reshape(-1)[: int(np.prod(shape, dtype=np.int64))].reshape(shape)
+        return found
 
     def state_reset(self) -> None:
         """Lets every state begin anew, as zeros."""

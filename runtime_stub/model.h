@@ -17,7 +17,7 @@ typedef struct sparsec_frame {
     const unsigned char *weights; /* 64-byte aligned, read-only */
     void *const *inputs;          /* input tensors' data, in manifest order; compact row-major, element-aligned */
     void *const *outputs;         /* output tensors' data: the caller's buffers or places in the arena */
-    const int64_t *dims;          /* the values of program->dims in this run */
+    int64_t *dims;                /* the values of program->dims in this run; steps write those that they find */
 } sparsec_frame;
 
 /* Computes the slice [begin, end) of the step's range axis. Returns a sparsec_status. */
@@ -31,7 +31,7 @@ typedef struct sparsec_step {
     const char *label;                      /* ONNX node name(s), for error messages */
 } sparsec_step;
 
-/* A dynamic dimension: bound at sparsec_prepare by the input shapes. */
+/* A dynamic dimension: bound at sparsec_prepare by the input shapes, or found by a step of the run. */
 typedef struct sparsec_dim {
     const char *name;
     int64_t lower, upper; /* both included */
@@ -58,7 +58,8 @@ typedef struct sparsec_program {
     const char *isa;      /* what the kernels need, e.g. "avx512vnni"; "" for the baseline */
     const uint64_t *cpu_features; /* n_cpu_features ids of sparsec_cpu_feature (cpu.h) that must be present */
     int32_t n_cpu_features;
-    int32_t n_inputs, n_outputs, n_dims, n_steps;
+    int32_t n_inputs, n_outputs, n_steps;
+    int32_t n_dims, n_found_dims; /* bound by the inputs; after them those that steps find */
     const sparsec_tensor_info *inputs, *outputs;
     const sparsec_dim *dims;
     const sparsec_step *steps;

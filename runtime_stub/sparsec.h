@@ -157,7 +157,9 @@ SPARSEC_API void sparsec_context_destroy(sparsec_context *context);
  * SPARSEC_ERR_SHAPE, SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY, SPARSEC_ERR_THREADS. */
 SPARSEC_API int32_t sparsec_prepare(sparsec_context *context, const sparsec_shape *shapes, int32_t n_inputs);
 
-/* Shape of output `index` for the shapes last prepared or run; `extents` has room for SPARSEC_MAX_NDIM.
+/* Shape of output `index` for the shapes last prepared or run; `extents` has room for SPARSEC_MAX_NDIM. Where a shape
+ * depends on the data (NonZero, NonMaxSuppression), sparsec_prepare gives the largest that is possible, sparsec_run the
+ * true one: the caller's buffer has the largest, and the run fills its beginning compactly.
  * SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_UNPREPARED. */
 SPARSEC_API int32_t sparsec_output_shape(sparsec_context *context, int32_t index, int32_t *ndim, int64_t *extents);
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 import jinja2
 
 from ..lower.memory import MemoryPlan, itemsize, root_of
-from ..lower.program import Buffer, CodeBlob, Constant, Pointer, Program, Size, Step
+from ..lower.program import Buffer, CodeBlob, Constant, FoundSize, Pointer, Program, Size, Step
 from ..lower.sizes import product, to_c, upper
 from ..target import Target
 from .weights import WeightsWriter
@@ -83,6 +83,9 @@ class DriverWriter:
         """C expression for a pointer's address inside a frame `f`."""
         if isinstance(pointer, CodeBlob):
             return f"(void *)sparsec_code_{pointer.name}"
+        if isinstance(pointer, FoundSize):
+            index = [d.name for d in self.program.dims].index(pointer.dim)
+            return f"(void *)(f->dims + {index})"
         if isinstance(pointer, Constant):
             return f"(void *)(f->weights + UINT64_C({self.weights.offset(pointer)}))"
         root = root_of(self.program, pointer)
@@ -158,6 +161,7 @@ class DriverWriter:
             codes=sorted({p.name for s in program.steps for p in s.pointers if isinstance(p, CodeBlob)}),
             inputs=inputs,
             outputs=outputs,
+            n_found_dims=sum(d.is_found for d in program.dims),
             dims=[{"name": c_string(d.name), "lower": d.lower, "upper": d.upper} for d in program.dims],
             cpu_features=[f"SPARSEC_CPU_{name.upper()}" for name in self.target.requires],
             isa=json.dumps(self.target.isa),

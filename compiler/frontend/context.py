@@ -10,6 +10,7 @@ from tvm import ir, relax, te, tirx
 
 from ..graph import LAYER_PREFIX
 from .diagnostics import CannotConvert
+from .graph import DynamicDim
 from .onnx_schema import default_attrs
 
 if TYPE_CHECKING:
@@ -104,6 +105,15 @@ class Context:
     def emit(self, expr: Any) -> Any:
         """Bind an intermediate expression to a variable."""
         return self.builder.emit(expr)
+
+    def found_dim(self, node: Node, most: Size) -> DynamicDim:
+        """The dimension of the node's output that only a run can find, from 0 to `most`."""
+        name = f"{node.outputs[0]}_count"
+        if name not in self.graph.dims:
+            upper = self.algebra.largest(most)
+            var = self.algebra.new_dim(name, 0, upper)
+            self.graph.dims[name] = DynamicDim(name, var, 0, upper, is_found=True)
+        return self.graph.dims[name]
 
     def layer(self, layer: Layer, operands: Sequence[Any], types: Sequence[Any]) -> Any:
         """A call of a kernel of the given output types."""

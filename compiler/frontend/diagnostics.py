@@ -12,10 +12,7 @@ if TYPE_CHECKING:
     from .graph import Node
 
 HINTS = {
-    "NonZero": "the output's shape depends on the data",
     "Unique": "the output's shape depends on the data",
-    "Compress": "the output's shape depends on the data",
-    "NonMaxSuppression": "the output's shape depends on the data; cut the model before it",
     "RandomNormal": "random numbers are not supported",
     "RandomNormalLike": "random numbers are not supported",
     "RandomUniform": "random numbers are not supported",

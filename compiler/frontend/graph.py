@@ -68,6 +68,8 @@ class DynamicDim:
     var: Any
     lower: int
     upper: int
+    is_found: bool = False
+    """Its size is the result of a node, known only when that has run."""
 
 
 class Output(NamedTuple):

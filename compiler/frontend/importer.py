@@ -60,7 +60,10 @@ def import_model(prepared: PreparedModel) -> ImportedModel:
         context.exprs[name] = var
         result.inputs.append(name)
         result.tensors[var.name] = name
-    with builder.function("main", parameters):
+    found = [dim.var for dim in prepared.dims.values() if dim.is_found]
+    # A Relax function defines its symbolic sizes by its parameters.
+    defining = [relax.Var(names.fresh("found_sizes"), relax.ShapeType(found))] if found else []
+    with builder.function("main", [*parameters, *defining]):
         with builder.dataflow():
             for node in prepared.nodes:
                 try:

@@ -43,6 +43,10 @@ class Algebra:
             value = self._analyzer.simplify(value)
         return int(value.value) if isinstance(value, tirx.IntImm) else value
 
+    def largest(self, value: Size) -> int:
+        """An upper bound of a size."""
+        return value if isinstance(value, int) else int(self._analyzer.const_int_bound(value).max_value)
+
     def equal(self, a: Size, b: Size) -> bool:
         """Whether two sizes are provably equal."""
         if isinstance(a, int) and isinstance(b, int):

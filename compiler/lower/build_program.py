@@ -63,6 +63,8 @@ class _Builder:
         self._compile_tir()
         inputs = []
         for var in self.main.params:
+            if isinstance(var.ty, relax.ShapeType):
+                continue  # it only defines sizes
             name = self.graph.tensors.get(var.name, var.name)
             inputs.append(self._buffer(name, var.ty))
             self.values[var] = inputs[-1]

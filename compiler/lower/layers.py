@@ -18,6 +18,7 @@ from ...codegen_templates import (
     custom,
     dynamic,
     float_attention,
+    found,
     gather,
     gemm,
     norm,
@@ -30,11 +31,11 @@ from ...codegen_templates import (
 )
 from ...codegen_templates.planes import ConvGeometry
 from ...codegen_templates.tile_epilogue import Quantization, constant_quantization, plan_run_quantization
-from ...codegen_templates.use import Code, KernelUse, Operand, Packed, Temp, Tensor
+from ...codegen_templates.use import Code, Found, KernelUse, Operand, Packed, Temp, Tensor
 from ...errors import InternalError
 from ..graph import Layer
 from ..target import Target
-from .program import Buffer, CodeBlob, Constant, KernelSource, Pointer, Size, Step
+from .program import Buffer, CodeBlob, Constant, FoundSize, KernelSource, Pointer, Size, Step
 
 
 class Placer(Protocol):
@@ -75,6 +76,8 @@ def lower_layer(
     def place(pointer: Any) -> Pointer:
         if isinstance(pointer, Code):
             return CodeBlob(pointer.pattern.digest(), pointer.pattern)
+        if isinstance(pointer, Found):
+            return FoundSize(pointer.dim)
         if isinstance(pointer, Operand):
             return operands[pointer.index]
         if isinstance(pointer, Packed):
@@ -193,6 +196,16 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
         attrs["layouts"],
         4 if attrs.get("dynamic") else 2,
     )
+
+
+@_family("nonzero")
+def _nonzero(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return found.plan_nonzero(isa, operands[0], **layer.attrs)
+
+
+@_family("non_max_suppression")
+def _non_max_suppression(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return found.plan_non_max_suppression(isa, operands[0], operands[1], **layer.attrs)
 
 
 @_family("custom")

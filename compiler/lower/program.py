@@ -24,6 +24,8 @@ class Dim:
     name: str
     lower: int
     upper: int
+    is_found: bool = False
+    """Found by a kernel during the run, not by `prepare`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,13 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class FoundSize:
+    """The place of a dimension's size in the run, for the kernel that finds it."""
+
+    dim: str
+
+
+@dataclass(frozen=True)
 class CodeBlob:
     """Machine code made for one layer; layers of one pattern share it."""
 
@@ -59,7 +68,7 @@ class KernelSource:
     text: str
 
 
-Pointer: TypeAlias = Buffer | Constant | CodeBlob
+Pointer: TypeAlias = Buffer | Constant | CodeBlob | FoundSize
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,12 @@ class PatternCode:
     tiles: int = 0
     """Not 0: a block runs for about so many tiles before the next one does, and each time fetches its part of that
     one's code and weights ahead of it. Code that comes from memory runs at a fifth of its rate."""
+    resumes: bool = False
+    """Whether sums begin with what is where they are stored, instead of zero."""
 
     def digest(self) -> str:
         """Of everything that the code depends on."""
-        digest = hashlib.sha256(f"{self.kind} {self.turns} {self.turn_bytes} {self.tiles} ".encode())
+        digest = hashlib.sha256(f"{self.kind} {self.turns} {self.turn_bytes} {self.tiles} {self.resumes} ".encode())
         digest.update(self.offsets.astype(np.int64).tobytes())
         for block in self.blocks:
             digest.update(f"{block.rows} {len(block.k)} ".encode())

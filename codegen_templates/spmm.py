@@ -9,15 +9,17 @@ import numpy as np
 from .catalogue import find, source
 from .epilogue import EpilogueOp
 from .gathered import GatherCode, gather_blocks, gather_stream
-from .layout import COLUMNS, ROWS, Layout
+from .layout import COLUMNS, ROWS, Layout, panel_shape
 from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
 from .tile_epilogue import Quantization, tile_epilogue
-from .use import OUT, AnyCode, Code, KernelUse, Operand, Packed, Size, ceil_div
+from .use import OUT, AnyCode, Code, KernelUse, Operand, Packed, Size, Temp, ceil_div
 
 Method: TypeAlias = Literal["pattern", "dense", "gather"]
 _FAMILIES: dict[Method, str] = {"pattern": "spmm", "dense": "dense", "gather": "gathered"}
 _RUN_BYTES = 640 << 10
 """Of panels that should stay in the L2 cache while the blocks of rows pass by."""
+_LEAST_RUN = 128
+"""Columns that code should serve before it is fetched again."""
 _FEW_COLUMNS = 128
 """In so many, blocks fetch the next one whole where the number of columns is known at run time only; with more of them
 what is fetched lies further ahead."""
@@ -65,13 +67,16 @@ def plan_spmm(
     may be, and what they ask of the operands, tile_epilogue.py says.
     """
     kind = "f32" if quantization is None else "u8s8"
+    parts = _parts(columns, weights.shape[1]) if method == "pattern" and quantization is None else 1
+    if parts > 1:
+        return _plan_parts(isa, columns, weights, epilogue, reason, layouts, first_extra, parts)
     row = find(f"{_FAMILIES[method]}_{kind}", isa)
     M = len(weights)
     units = units_of(weights)
     step = 4 * COLUMNS
     per_column = units.shape[1] * 4
     run = max(COLUMNS, _RUN_BYTES // per_column // COLUMNS * COLUMNS)
-    tiles = ceil_div(min(run, columns if isinstance(columns, int) else _FEW_COLUMNS), COLUMNS)
+    tiles = _tiles(columns, run)
     code: AnyCode
     if method == "dense":
         blocks = dense_blocks(M)
@@ -89,12 +94,65 @@ def plan_spmm(
     finish = tile_epilogue(epilogue, quantization, layouts, first_extra)
     name = f"{row.name}_r{rows}_{finish.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, rows=rows, e=finish.values)
+    unit = source(row.template, name, symbol=symbol, rows=rows, e=finish.values, kept=False)
     extent = ceil_div(columns, run) * len(code.blocks)
     macs = columns * (weights.size if method == "dense" else int(np.count_nonzero(weights)))
     scalars = (M, columns, per_column * COLUMNS, run)
     pointers = (Operand(0), Packed(values), Packed(starts), Code(code), *finish.pointers)
     return [KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, reason, macs, n_outputs=finish.n_outputs)]
+
+
+def _tiles(columns: Size, run: int) -> int:
+    """For how many tiles a block is likely to run."""
+    return ceil_div(min(run, columns if isinstance(columns, int) else _FEW_COLUMNS), COLUMNS)
+
+
+def _parts(columns: Size, depth: int) -> int:
+    """Into how many k is cut, so that panels of `_LEAST_RUN` columns stay in the cache while blocks of rows pass."""
+    wide = min(columns, _LEAST_RUN) if isinstance(columns, int) else _LEAST_RUN
+    return -(-4 * depth * wide // _RUN_BYTES)
+
+
+def _plan_parts(
+    isa: str,
+    columns: Size,
+    weights: np.ndarray,
+    epilogue: tuple[EpilogueOp, ...],
+    reason: str,
+    layouts: tuple[Layout, ...],
+    first_extra: int,
+    parts: int,
+) -> list[KernelUse]:
+    """One call per part of k, pattern code on floats; the sums so far wait in panels."""
+    row = find("spmm_f32", isa)
+    M, depth = weights.shape
+    units, rows = units_of(weights), rows_per_block(M)
+    finish = tile_epilogue(epilogue, None, layouts, first_extra)
+    kept = Temp("sums", "float32", panel_shape(columns, M, False))
+    width = ceil_div(depth, parts)
+    run = max(COLUMNS, _RUN_BYTES // (4 * width) // COLUMNS * COLUMNS)
+    tiles = _tiles(columns, run)
+    uses = []
+    for first in range(0, depth, width):
+        part = slice(first, first + width)
+        blocks = row_blocks(units[:, part] != 0)
+        values, starts = stream(units[:, part], blocks)
+        offsets = 4 * COLUMNS * np.arange(depth)[part]
+        code = PatternCode("f32", offsets, blocks, tiles=tiles, resumes=first > 0)
+        is_last = first + width >= depth
+        name = f"{row.name}_r{rows}_{finish.suffix if is_last else ''}_kept".replace("__", "_")
+        symbol = f"sparsec_k_{name}"
+        unit = source(row.template, name, symbol=symbol, rows=rows, e=finish.values if is_last else None, kept=True)
+        pointers = (Operand(0), Packed(values), Packed(starts), Code(code), kept, *(finish.pointers if is_last else ()))
+        scalars = (M, columns, 4 * depth * COLUMNS, run)
+        extent = ceil_div(columns, run) * len(blocks)
+        why = f"{reason}; k in {parts} parts"
+        macs = columns * int(np.count_nonzero(weights[:, part]))
+        outputs = finish.n_outputs if is_last else 1
+        uses.append(
+            KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, why, macs, n_outputs=outputs)
+        )  # fmt: skip
+    return uses
 
 
 def units_of(weights: np.ndarray) -> np.ndarray:

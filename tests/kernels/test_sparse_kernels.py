@@ -11,7 +11,7 @@ from reference import ACTIVATIONS, apply_epilogue
 
 from sparsec.codegen_templates import integer, norm, spmm
 from sparsec.codegen_templates.epilogue import EpilogueOp, fake_quantize_operand
-from sparsec.codegen_templates.layout import PANELS, Quantized, panel_shape
+from sparsec.codegen_templates.layout import PANELS, ROWS, Quantized, panel_shape
 from sparsec.codegen_templates.tile_epilogue import constant_quantization
 
 AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
@@ -243,6 +243,24 @@ def test_runs_of_columns(target, n):
     uses = spmm.plan_spmm(target.isa, n, w, (), None, "")
     got, _ = run_uses(target, uses, [to_panels(target, x, quantized=False), w], (n, 60), cuts=4)
     np.testing.assert_allclose(got, x.astype(np.float64) @ w.T, atol=1e-4)
+
+
+@AVX512
+@pytest.mark.parametrize("layouts", [(ROWS,), (PANELS,)])
+@pytest.mark.parametrize(("m", "k", "n", "calls"), [(60, 2900, 200, 3), (29, 3001, 90, 2), (28, 1281, 137, 2)])
+def test_depth_in_parts(target, m, k, n, calls, layouts):
+    """Sums that are kept between calls; whole row blocks of a part may be empty."""
+    rng = np.random.default_rng([m, k])
+    w, x = pruned(rng, m, k, 0.05), rng.standard_normal((n, k)).astype(np.float32)
+    w[:28, 1300:] = 0
+    ops = (EpilogueOp("bias"), EpilogueOp("relu"))
+    bias = rng.standard_normal(m).astype(np.float32)
+    uses = spmm.plan_spmm(target.isa, n, w, ops, None, "", layouts=layouts)
+    assert len(uses) == calls
+    shape = (n, m) if layouts == (ROWS,) else panel_shape(n, m, False)
+    got, _ = run_uses(target, uses, [to_panels(target, x, quantized=False), w, bias], shape, cuts=4)
+    got = got if layouts == (ROWS,) else got.transpose(0, 2, 1).reshape(-1, m)[:n]
+    np.testing.assert_allclose(got, np.maximum(x.astype(np.float64) @ w.T + bias, 0), atol=1e-4)
 
 
 @AVX512

@@ -106,8 +106,17 @@ def clear(r: int) -> bytes:
 
 def store(r: int) -> bytes:
     """vmovups [rdx + r * 64], zmm_r."""
+    return _move(0x11, r)
+
+
+def reload(r: int) -> bytes:
+    """vmovups zmm_r, [rdx + r * 64]."""
+    return _move(0x10, r)
+
+
+def _move(opcode: int, r: int) -> bytes:
     p0 = bit(r, 3) << 7 | 0x60 | bit(r, 4) << 4 | 1
-    return bytes([0x62, p0, 0x7C, 0x48, 0x11, 0x42 | (r & 7) << 3, r])
+    return bytes([0x62, p0, 0x7C, 0x48, opcode, 0x42 | (r & 7) << 3, r])
 
 
 def bit(value: int, bit: int) -> int:

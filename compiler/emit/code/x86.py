@@ -26,6 +26,7 @@ from .evex import (
     fetched_lines,
     inverted,
     macs,
+    reload,
     store,
 )
 from .x86_gather import encode_gather, gather_assembler, gather_bytes
@@ -76,14 +77,15 @@ def lines_ahead(code: AnyCode) -> list[Ahead]:
 def _straight_bytes(block: RowBlock) -> int:
     """Of the code without what fetches ahead."""
     loads = int(np.count_nonzero(np.diff(block.k))) + bool(len(block.k))
-    return 8 + 13 * block.rows + 7 * len(block.k) + 10 * loads + 7 * (len(block.k) // BUMP_UNITS)
+    return 8 + 14 * block.rows + 7 * len(block.k) + 10 * loads + 7 * (len(block.k) // BUMP_UNITS)
 
 
 def encode_block(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_AHEAD) -> bytes:
     """One block's function."""
     if isinstance(code, GatherCode):
         return encode_gather(code, block, ahead)
-    zero = b"".join(clear(r) for r in range(block.rows))
+    begin = reload if code.resumes else clear
+    zero = b"".join(begin(r) for r in range(block.rows))
     stored = b"".join(store(r) for r in range(block.rows))
     inner = (_loop if code.turns > 1 else _straight)(code, block, ahead)
     return ENDBR64 + zero + inner + stored + RETURN
@@ -136,7 +138,11 @@ def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_A
     if isinstance(code, GatherCode):
         return gather_assembler(code, block, ahead)
     mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
-    lines = ["endbr64", *(f"vpxord zmm{r}, zmm{r}, zmm{r}" for r in range(block.rows))]
+    lines = ["endbr64"]
+    for r in range(block.rows):
+        lines.append(
+            f"{{disp8}} vmovups zmm{r}, [rdx + {64 * r}]" if code.resumes else f"vpxord zmm{r}, zmm{r}, zmm{r}"
+        )
     if code.turns > 1:
         lines += [f"mov ecx, {code.turns}", "1:"]
     count = len(block.k)

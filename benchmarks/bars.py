@@ -10,11 +10,15 @@ import fnmatch
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import onnx
 from bench import arguments, fit, save, stamp, store
-from cases import Case, EngineError, Store, best, build, entrants, measure, record
-from engines.client import missing
+from cases import Case, EngineError, Store, best, build, entrants, interleave, measure, record
+from engines.client import SPARSEC, Process, missing
+from generators.graph import FORMS
+from generators.networks import network
 
 DEEPSPARSE = ("DeepSparse",)
 THREE = ("DeepSparse", "OpenVINO", "onnxruntime")
@@ -123,7 +127,7 @@ def heading() -> str:
 def costs(cost: Cost, folder: Store, rounds: int = 3) -> tuple[dict[str, Any], list[str]]:
     """Builds without a cache, and loads in fresh processes; the best of some rounds each."""
     case = Case(cost.network, cost.variant)
-    made = build(folder.model(case, "qdq"), folder.artifact(case, "qdq"), {"SPARSEC_CACHE": "off"})
+    made = build(folder.model(case, "qdq"), folder.artifact(case, "qdq"), environment={"SPARSEC_CACHE": "off"})
     loads: dict[str, list[dict[str, Any]]] = {}
     who = [e for e in entrants(case) if e.engine.column in ("sparsec", "onnxruntime", "OpenVINO", "DeepSparse")]
     who = [e for e in who if e.engine.column != "DeepSparse" or e.form == "integer"]
@@ -158,10 +162,46 @@ def costs(cost: Cost, folder: Store, rounds: int = 3) -> tuple[dict[str, Any], l
     return row, [*lines, f"{'':<35}load + first run, and peak memory: {shown}"]
 
 
+def forms(case: Case, folder: Store, rounds: int, seconds: float) -> str:
+    """The slowest of the three forms of a quantized model, for sparsec, beside the plain one: at most 1.1 times."""
+    timings = measure(case, folder, entrants(case, False, FORMS), rounds, seconds)
+    ms = {t.form: t.ms for t in timings}
+    ratio = max(ms.values()) / ms["qdq"]
+    shown = ", ".join(f"{form} {value:.2f}" for form, value in ms.items())
+    verdict = "met" if ratio <= 1.1 else "missed"
+    return f"forms of {case}: {shown} ms; slowest {ratio:.3f} times the plain one, <= 1.1  {verdict}"
+
+
+def any_length(folder: Store, rounds: int, seconds: float, variant: str = "int8_1x4_80") -> str:
+    """BERT-base built for 1 to 384 tokens and for 128, run on 128: at most 1.05 times as slow."""
+    model = folder.folder / f"bert_base_{variant}_any_length.onnx"
+    if not model.exists():
+        onnx.save(network("bert_base", variant, seq="seq"), str(model))
+    feeds = folder.feeds(Case("bert_base", variant))
+    processes = []
+    try:
+        for name, size in {"fixed": 128, "any": (1, 384)}.items():
+            artifact = model.with_suffix(f".{name}.so")
+            build(model, artifact, {"seq": size})
+            processes.append(Process(SPARSEC, artifact, feeds, 1, 1))
+        interleave(processes, rounds, seconds)
+        fixed, free = (1e3 * median(p.times) for p in processes)
+    finally:
+        for process in processes:
+            process.close()
+    verdict = "met" if free / fixed <= 1.05 else "missed"
+    return (
+        f"bert_base {variant}, 128 tokens: {fixed:.2f} ms, built for 1 to 384: {free:.2f} ms, <= 1.05 times  {verdict}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "select", nargs="*", default=["*"], help="NETWORK:VARIANT:BATCH:THREADS or cost:NETWORK, with *"
+        "select",
+        nargs="*",
+        default=["*"],
+        help="NETWORK:VARIANT:BATCH:THREADS, cost:NETWORK, forms:NETWORK, length:NETWORK; * is allowed",
     )
     parser.add_argument(
         "--from", dest="recorded", type=Path, metavar="FILE", help="judges recorded rows, times nothing"
@@ -189,6 +229,11 @@ def main() -> None:
             row = record(bar.case, measure(bar.case, folder, who, options.rounds, options.seconds)) | stamp()
             save(options.json, [row])
             print(judged(bar, row), flush=True)
+        for name in ("bert_base", "resnet50", "yolov5s", "mobilenetv2"):
+            if wanted(f"forms:{name}"):
+                print(forms(Case(name, "int8_1x4_80"), folder, options.rounds, options.seconds), flush=True)
+        if wanted("length:bert_base"):
+            print(any_length(folder, options.rounds, options.seconds), flush=True)
         for cost in COSTS:
             if wanted(f"cost:{cost.network}"):
                 try:

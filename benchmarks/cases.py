@@ -91,7 +91,8 @@ _BUILD = """
 import json, resource, sys, time
 import sparsec
 begin = time.perf_counter()
-sparsec.build(sys.argv[1], output=sys.argv[2])
+dims = {name: size if isinstance(size, int) else tuple(size) for name, size in json.loads(sys.argv[3]).items()}
+sparsec.build(sys.argv[1], output=sys.argv[2], dims=dims)
 seconds = time.perf_counter() - begin
 own = next(int(row.split()[1]) for row in open("/proc/self/status") if row.startswith("VmHWM"))
 peak = max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
@@ -99,9 +100,14 @@ print(json.dumps({"build_s": seconds, "build_mb": peak / 1024}))
 """
 
 
-def build(model: Path, artifact: Path, environment: dict[str, str] | None = None) -> dict[str, float]:
+def build(
+    model: Path,
+    artifact: Path,
+    dims: dict[str, int | tuple[int, int]] | None = None,
+    environment: dict[str, str] | None = None,
+) -> dict[str, float]:
     """Builds in a process of its own: its seconds, the largest process's megabytes, the artifact's size."""
-    command = [sys.executable, "-c", _BUILD, str(model), str(artifact)]
+    command = [sys.executable, "-c", _BUILD, str(model), str(artifact), json.dumps(dims or {})]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
     )
@@ -145,14 +151,7 @@ def measure(
     """Every entrant's timings, interleaved. `alone` is entered for the time in which calls are timed."""
     with loaded(case, store, who, note) as processes:
         with alone():
-            for process in processes.values():
-                process.sample(seconds / 2)
-                process.times.clear()
-                time.sleep(PAUSE)
-            for _ in range(rounds):
-                for process in processes.values():
-                    process.sample(seconds)
-                    time.sleep(PAUSE)
+            interleave(list(processes.values()), rounds, seconds)
         results = {}
         for entrant, process in processes.items():
             path = store.folder / "outputs.npz"
@@ -160,6 +159,18 @@ def measure(
             with np.load(path) as file:
                 results[entrant] = [file[f"arr_{i}"] for i in range(len(file.files))]
         return [_timing(case, store, e, p, results) for e, p in processes.items()]
+
+
+def interleave(processes: list[Process], rounds: int, seconds: float) -> None:
+    """Each collects its times, after calls that do not count."""
+    for process in processes:
+        process.sample(seconds / 2)
+        process.times.clear()
+        time.sleep(PAUSE)
+    for _ in range(rounds):
+        for process in processes:
+            process.sample(seconds)
+            time.sleep(PAUSE)
 
 
 @contextmanager

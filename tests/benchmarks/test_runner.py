@@ -14,6 +14,7 @@ from engines.client import PEERS, SPARSEC, EngineError, Process
 from generators.graph import generate
 from generators.mlp import Mlp, MlpConfig
 from generators.networks import NETWORKS, VARIANTS
+from tables import circumstances, filled
 
 SMALL = MlpConfig(sizes=(32, 64, 16))
 
@@ -115,3 +116,15 @@ def test_equal_cases_share_their_files(small, tmp_path):
     assert first.stat().st_mtime_ns == written
     model = generate(Mlp, MlpConfig(sizes=SMALL.sizes, sparsity=0.8, pattern="1x4", quantized=True))
     assert first.read_bytes() == model.SerializeToString()
+
+
+def test_tables_are_made_of_rows():
+    rows = [row(sparsec=2.0, onnxruntime=4.0, DeepSparse=3.0), {**row(sparsec=1.0, OpenVINO=3.0), "threads": 2}]
+    for r in rows:
+        r["date"] = "2026-01-02"
+        r["engines"][1]["version"] = "1.2-build"
+    text = filled("a\n<!-- made: speed -->\nold\n<!-- end -->\nz\n<!-- made: circumstances -->\n<!-- end -->\n", rows)
+    assert "| MLP 1024-4096-4096-1024 | int8 | 2 | 4 |  | 3 | 1.50 | 3.00 |" in text
+    assert "old" not in text and text.startswith("a\n<!-- made: speed -->\n| network") and "\nz\n" in text
+    assert filled(text, rows) == text
+    assert circumstances(rows) == "onnxruntime 1.2, OpenVINO 1.2; 2026-01-02."

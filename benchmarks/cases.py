@@ -63,19 +63,20 @@ class Store:
         self.folder = folder
         self.builds: dict[Path, dict[str, float]] = {}
 
-    def _path(self, case: Case, form: str, suffix: str) -> Path:
+    def path(self, case: Case, form: str, suffix: str) -> Path:
+        """Where a case's model (.onnx) or artifact (.so) is."""
         name = f"{case.network}_{case.variant.replace(':', '')}_b{case.batch}"
         return self.folder / f"{name}{'_' + form if case.quantized else ''}{suffix}"
 
     def model(self, case: Case, form: str) -> Path:
-        path = self._path(case, form, ".onnx")
+        path = self.path(case, form, ".onnx")
         if not path.exists():
             onnx.save(network(case.network, case.variant, form, batch=case.batch), str(path))
         return path
 
     def artifact(self, case: Case, form: str) -> Path:
         """Built once in this run."""
-        path = self._path(case, form, ".so")
+        path = self.path(case, form, ".so")
         if path not in self.builds:
             self.builds[path] = build(self.model(case, form), path)
         return path

@@ -64,6 +64,15 @@ CATALOGUE: tuple[Kernel, ...] = (
         ("avx512",),
         "spmm",
     ),
+    *_plain(
+        "gemv_f32_mask",
+        "few columns, 16 outputs in lanes, zeros not stored: a bit per weight; epilogue",
+        ("avx512",),
+        "gemv",
+    ),
+    *_plain("gemv_u8s8_dense", "few columns, 16 outputs in lanes, exact int32 sums; epilogue", ("avx512",), "gemv"),
+    *_plain("gemv_u8s8_mask", "the same, zeros not stored: a bit per weight", ("avx512",), "gemv"),
+    *_plain("gemv_u8s8_mask4", "the same, blocks of 1x4 zeros not stored: a bit per block", ("avx512",), "gemv"),
     *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", ("avx512",), "spmm"),
     Kernel(
         "depthwise_planes_avx512",

@@ -23,8 +23,8 @@ LANES = 4
 """k of a group."""
 CHUNK = 1024
 """k that are grouped together: what the code's four base registers reach, and what stays in the L1 cache."""
-_SPARSE = 0.25
-"""Below this density a group takes rows that share two of its k, above it three."""
+_SHARED = 2
+"""k of a group that a row must have to count for it, until no group has such rows."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,9 @@ def gather_blocks(occupied: np.ndarray) -> tuple[GatherBlock, ...]:
     padded[: len(occupied)] = occupied
     bits = np.uint32(1) << np.arange(height, dtype=np.uint32)
     masks = (padded.reshape(n_blocks, height, depth) * bits[:, None]).sum(1, dtype=np.uint32)
-    least = 2 if occupied.mean() < _SPARSE else 3
     chunks = max(1, -(-depth // CHUNK))
     step = -(-depth // chunks // 256) * 256 if chunks > 1 else depth
-    parts = [_cover(masks[:, k : k + step], least) for k in range(0, depth, step)]
+    parts = [_cover(masks[:, k : k + step]) for k in range(0, depth, step)]
     found = [np.concatenate([p[i] + (step * n if i == 1 else 0) for n, p in enumerate(parts)]) for i in range(3)]
     chunk = np.repeat(np.arange(len(parts)), [len(p[0]) for p in parts])
     return tuple(
@@ -107,15 +106,15 @@ def _block(rows: int, k: np.ndarray, taken: np.ndarray) -> GatherBlock:
     return GatherBlock(rows, k.astype(np.int32), group.astype(np.int32), row.astype(np.int32), has[group, row])
 
 
-def _cover(masks: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _cover(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Covers the rows of each k, `masks`[blocks, k] as bits, by groups; all blocks at once.
 
-    Returns (block, k[4], rows for which each of them counts) of every group. A pass takes rows that share at least
-    `least` of a group's k, the next one less, the last all that is left.
+    Returns (block, k[4], rows for which each of them counts) of every group. The first pass takes rows
+    that share at least two of a group's k, the last all that is left.
     """
     blocks, ks, takens = [], [], []
     masks = masks.copy()
-    for share in range(least, 0, -1):
+    for share in range(_SHARED, 0, -1):
         active = np.flatnonzero(masks.any(1))
         work, alive = masks[active], np.full((len(active), masks.shape[1]), 255, np.uint8)
         while len(active):

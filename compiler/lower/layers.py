@@ -21,6 +21,7 @@ from ...codegen_templates import (
     found,
     gather,
     gemm,
+    gemv,
     norm,
     pool,
     qconv,
@@ -31,7 +32,7 @@ from ...codegen_templates import (
 )
 from ...codegen_templates.planes import ConvGeometry
 from ...codegen_templates.tile_epilogue import Quantization, constant_quantization, plan_run_quantization
-from ...codegen_templates.use import Code, Found, KernelUse, Operand, Packed, Temp, Tensor
+from ...codegen_templates.use import Code, Found, KernelUse, Operand, Packed, Temp, Tensor, product
 from ...errors import InternalError
 from ..graph import Layer
 from ..target import Target
@@ -179,12 +180,7 @@ def _rows(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
 def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     attrs = layer.attrs
     weights = np.ascontiguousarray(_constant(layer, operands[1]).T)
-    quantization: Quantization | None = None
-    before: list[KernelUse] = []
-    if attrs.get("dynamic"):
-        before, quantization = plan_run_quantization(isa, weights, attrs["scale"], attrs["bias"], operands[3].dtype)
-    elif "zero_point" in attrs:
-        quantization = constant_quantization(weights, attrs["zero_point"], attrs["scale"], attrs["bias"])
+    before, quantization = _quantization(isa, layer, weights, operands)
     return before + spmm.plan_spmm(
         isa,
         attrs["columns"],
@@ -206,6 +202,36 @@ def _nonzero(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> lis
 @_family("non_max_suppression")
 def _non_max_suppression(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     return found.plan_non_max_suppression(isa, operands[0], operands[1], **layer.attrs)
+
+
+@_family("gemv")
+def _gemv(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    attrs = layer.attrs
+    weights = np.ascontiguousarray(_constant(layer, operands[1]).T)
+    before, quantization = _quantization(isa, layer, weights, operands)
+    return before + gemv.plan_gemv(
+        isa,
+        product(operands[0].shape[:-1]),
+        weights,
+        layer.epilogue,
+        quantization,
+        attrs["reason"],
+        attrs["storage"],
+        operands[0].dtype == "int8",
+        4 if attrs.get("dynamic") else 2,
+    )
+
+
+def _quantization(
+    isa: str, layer: Layer, weights: np.ndarray, operands: list[Tensor]
+) -> tuple[list[KernelUse], Quantization | None]:
+    """Of a product's sums, with the call that computes it where scale and zero point are those of a run."""
+    attrs = layer.attrs
+    if attrs.get("dynamic"):
+        return plan_run_quantization(isa, weights, attrs["scale"], attrs["bias"], operands[3].dtype)
+    if "zero_point" in attrs:
+        return [], constant_quantization(weights, attrs["zero_point"], attrs["scale"], attrs["bias"])
+    return [], None
 
 
 @_family("custom")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +10,12 @@ import numpy as np
 from ..graph import Dataflow, Graph, Layer, op_name
 from ..lower.program import Dim, Size
 from ..lower.sizes import product, upper
-from ..sparsity.cost import Choice, choose_float, choose_integer
+from ..sparsity.cost import choose_float, choose_integer
 from ..target import Target
 
 
 def choose_kernels(graph: Graph, target: Target, dims: tuple[Dim, ...]) -> Graph:
-    """`linear` layers that gain by it become `spmm` layers, every `qlinear` layer does.
+    """`linear` layers that gain by it become `spmm` or `gemv` layers, every `qlinear` layer does.
 
     Operands stay as they are: which layouts they have, `plan_layouts` decides.
     """
@@ -49,16 +48,11 @@ class _Chooser:
             choice = choose_float(array, most)
         else:
             return
+        attrs = {**layer.attrs, "reason": choice.reason}
         if choice.kernel == "gemm":
-            self.layers[name] = replace(layer, attrs={**layer.attrs, "reason": choice.reason})
+            self.layers[name] = replace(layer, attrs=attrs)
+        elif choice.storage is not None:
+            self.layers[name] = replace(layer, family="gemv", attrs={**attrs, "storage": choice.storage})
         else:
-            self.layers[name] = replace(layer, family="spmm", attrs=self._attrs(layer.attrs, choice, columns))
-
-    @staticmethod
-    def _attrs(attrs: Mapping[str, Any], choice: Choice, columns: Size) -> dict[str, Any]:
-        return {
-            **attrs,
-            "method": choice.kernel,
-            "reason": choice.reason,
-            "columns": columns,
-        }
+            attrs |= {"method": choice.kernel, "columns": columns}
+            self.layers[name] = replace(layer, family="spmm", attrs=attrs)

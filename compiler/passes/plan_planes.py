@@ -174,7 +174,7 @@ class _Planner:
         weights = fields[1].value.numpy()
         units = units_of(weights)
         flat = np.ascontiguousarray(units.reshape(len(units), -1)).view(np.int8)
-        choice = choose_integer(flat, upper(_images_of(var), self.dims) * out[2] * out[3])
+        choice = choose_integer(flat, upper(_images_of(var), self.dims) * out[2] * out[3], among=("dense", "pattern"))
         return data, {"conv": conv, "reason": choice.reason, "dense": choice.kernel == "dense"}
 
     def _part(self, var: relax.Var, index: int) -> relax.Var:

@@ -1,17 +1,21 @@
-"""Which kernel a product with constant weights takes, by predicted cycles.
+"""Which kernel a product with constant weights takes, by predicted cycles on AVX-512 (measured on one Zen 4 core).
 
-The model counts what was measured to matter on AVX-512: one multiply-accumulate a cycle, loads of activations that the
-multiply-accumulates of a k cannot hide, and moving activations between rows and planes.
+One function per kernel predicts the cycles of a whole product: what it computes for every tile of 16 columns, and what
+it reads from memory once, weights and code alike. Kernels leave the same epilogue to do, which is not counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ...codegen_templates.pattern import row_blocks
+from ...codegen_templates.gathered import gather_blocks
+from ...codegen_templates.gemv import MAX_COLUMNS, Storage, stored_bytes
+from ...codegen_templates.pattern import rows_per_block
 from ...codegen_templates.spmm import units_of
+from .patterns import Pattern, find_pattern
 
 _TILE = 16
 LOAD_CYCLES = 0.35
@@ -19,68 +23,183 @@ LOAD_CYCLES = 0.35
 _PLANE_CYCLES = 1.5
 """Per vector of activations turned from rows into planes, or back."""
 _GEMM_EFFICIENCY = 0.95
-_UNIT_CODE_BYTES, _LOAD_CODE_BYTES = 7, 10
-_DENSE = 0.9
-"""No pattern gains above this density."""
+_UNIT_CODE_BYTES, _LOAD_CODE_BYTES, _GATHER_CODE_BYTES = 7, 10, 36
+_PAIR_CYCLES, _GATHER_CYCLES = 0.6, 3.3
+"""Of gathered code: it does not multiply faster than once a cycle, either."""
+_SAMPLED_BLOCKS = 2
+_WEIGHT_BANDWIDTH = 9.0
+"""Bytes of weights per cycle from memory."""
+_CODE_BANDWIDTH = 6.0
+"""The same of code."""
+_EXPAND_CYCLES = {"f32": 3.0, "mask": 3.3, "mask4": 3.0, "dense": 1.0}
+_EXPAND_BANDWIDTH = {"f32": 6.5, "u8s8": 16.0}
+_COLUMN_CYCLES = 0.9
+_MARGIN = 1.03
+"""A prediction must be so much better than the dense kernel's."""
 CODE_LIMIT = 2.0
 """Code and its weights may take this many times the bytes of the dense weights."""
-MIN_COLUMNS = 16
-"""With fewer, every instruction would be fetched for one use."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """`gemm`: rows times panels; `pattern` and `dense`: planes, straight-line code or a loop."""
+    """`gemm`: rows times panels; `dense`, `pattern`, `gather`: panels, a loop or straight-line code; `gemv_*`: rows."""
 
     kernel: str
     reason: str
     gain: float = 1.0
     """Predicted cycles of the dense kernel over those of this one."""
 
+    @property
+    def storage(self) -> str | None:
+        """Of the weights, where the kernel is one for few columns."""
+        return self.kernel.removeprefix("gemv_") if self.kernel.startswith("gemv_") else None
 
-def choose_float(weights: np.ndarray, columns: int) -> Choice:
+
+@dataclass(frozen=True)
+class Prediction:
+    """`nbytes` of weights and code together."""
+
+    cycles: float
+    nbytes: float
+    is_code: bool = False
+
+
+Predictor = Callable[[np.ndarray, int], "Prediction | None"]
+"""(weights[M, K], columns) -> the prediction, or None where the kernel is none for them."""
+
+
+def choose_float(weights: np.ndarray, columns: int, forced: str | None = None) -> Choice:
     """For float32 `weights`[M, K] and at most `columns` columns."""
+    return _choose(weights, columns, FLOAT, "gemm", forced)
+
+
+def choose_integer(
+    weights: np.ndarray, columns: int, forced: str | None = None, among: Sequence[str] | None = None
+) -> Choice:
+    """For int8 `weights`[M, K], K a multiple of 4; `among` names the kernels that the caller can use."""
+    kernels = INTEGER if among is None else {name: INTEGER[name] for name in among}
+    return _choose(weights, columns, kernels, "dense", forced)
+
+
+def _choose(weights: np.ndarray, columns: int, kernels: dict[str, Predictor], dense: str, forced: str | None) -> Choice:
+    found = find_pattern(weights)
+    dense_one = kernels[dense](weights, columns)
+    assert dense_one is not None
+    if forced is not None:
+        one = kernels[forced](weights, columns)
+        if one is None:
+            raise ValueError(f"{forced} cannot compute it with {columns} columns")
+        return Choice(forced, f"{found.text()}: asked for", dense_one.cycles / max(one.cycles, 1.0))
+    best, cycles, too_large = dense, dense_one.cycles, ""
+    for name, predict in kernels.items():
+        one = None if name == dense or _hopeless(name, found) else predict(weights, columns)
+        if one is None or one.cycles * _MARGIN >= cycles:
+            continue
+        if one.is_code and one.nbytes > CODE_LIMIT * weights.nbytes:
+            too_large = f", {name} would take {one.nbytes / weights.nbytes:.1f} times the bytes of dense weights"
+            continue
+        best, cycles = name, one.cycles
+    gain = dense_one.cycles / max(cycles, 1.0)
+    few = f", {columns} column" + "s" * (columns > 1) if columns <= MAX_COLUMNS else ""
+    if best == dense:
+        return Choice(dense, f"{found.text()}{few}: dense" + (too_large or ", nothing is predicted to be faster"))
+    return Choice(best, f"{found.text()}{few}: {best} predicted at {gain:.2f}x dense{too_large}", gain)
+
+
+def _hopeless(name: str, found: Pattern) -> bool:
+    """Saves the time of predicting what never pays."""
+    if name == "gather":
+        return found.sparsity < 0.3 or found.name.endswith(("x4", "x8", "x16"))
+    return name == "pattern" and found.sparsity < 0.1
+
+
+def _once(cycles: float, nbytes: float, bandwidth: float) -> float:
+    """Reading overlaps with computing."""
+    return max(cycles, nbytes / bandwidth)
+
+
+def _tiles(columns: int) -> int:
+    return -(-columns // _TILE)
+
+
+# --- float32 ----------------------------------------------------------------------------------------------------------
+
+
+def _gemm(weights: np.ndarray, columns: int) -> Prediction:
+    cycles = weights.size * columns / _TILE / _GEMM_EFFICIENCY
+    return Prediction(_once(cycles, weights.nbytes, _WEIGHT_BANDWIDTH), weights.nbytes)
+
+
+def _pattern_f32(weights: np.ndarray, columns: int) -> Prediction:
     M, K = weights.shape
-    density = np.count_nonzero(weights) / weights.size
-    if columns < MIN_COLUMNS:
-        return Choice("gemm", f"{sparsity_text(density)}, but only {columns} columns")
-    if density > _DENSE:
-        return Choice("gemm", sparsity_text(density))
-    gemm = M * K / _GEMM_EFFICIENCY
-    pattern, code_bytes = pattern_cost(units_of(weights))
-    pattern += (M + K) * _PLANE_CYCLES
-    if code_bytes > CODE_LIMIT * weights.nbytes:
-        return Choice("gemm", f"{sparsity_text(density)}: code would be larger than {CODE_LIMIT:g} times the weights")
-    return _cheaper("pattern", pattern, "gemm", gemm, density, "unstructured")
+    cycles, nbytes = pattern_cost(units_of(weights))
+    per_tile = cycles + (M + K) * _PLANE_CYCLES
+    return Prediction(_once(per_tile * _tiles(columns), nbytes, _CODE_BANDWIDTH), nbytes, is_code=True)
 
 
-def choose_integer(weights: np.ndarray, columns: int) -> Choice:
-    """For int8 `weights`[M, K], K a multiple of 4."""
-    units = units_of(weights)
-    density = np.count_nonzero(units) / units.size
-    if columns < MIN_COLUMNS:
-        return Choice("dense", f"{sparsity_text(density)} of 1x4 blocks, but only {columns} columns")
-    if density > _DENSE:
-        return Choice("dense", f"{sparsity_text(density)} of 1x4 blocks")
-    pattern, code_bytes = pattern_cost(units)
-    if code_bytes > CODE_LIMIT * weights.nbytes:
-        return Choice("dense", f"{sparsity_text(density)} of 1x4 blocks: code would be larger than "
-                               f"{CODE_LIMIT:g} times the weights")  # fmt: skip
-    return _cheaper("pattern", pattern, "dense", float(units.size), density, "1x4 blocks")
+def _gemv_f32(weights: np.ndarray, columns: int) -> Prediction | None:
+    return _gemv(weights, columns, "mask", "f32")
+
+
+# --- int8 -------------------------------------------------------------------------------------------------------------
+
+
+def _dense_u8s8(weights: np.ndarray, columns: int) -> Prediction:
+    return Prediction(_once(weights.size / 4 * _tiles(columns), weights.nbytes, _WEIGHT_BANDWIDTH), weights.nbytes)
+
+
+def _pattern_u8s8(weights: np.ndarray, columns: int) -> Prediction:
+    cycles, nbytes = pattern_cost(units_of(weights))
+    return Prediction(_once(cycles * _tiles(columns), nbytes, _CODE_BANDWIDTH), nbytes, is_code=True)
+
+
+def _gather_u8s8(weights: np.ndarray, columns: int) -> Prediction:
+    """From some of the blocks."""
+    height = rows_per_block(len(weights))
+    blocks = -(-len(weights) // height)
+    some = np.unique(np.linspace(0, blocks - 1, min(blocks, _SAMPLED_BLOCKS)).astype(int))
+    rows = np.concatenate([np.arange(b * height, min((b + 1) * height, len(weights))) for b in some])
+    sampled = gather_blocks(weights[rows] != 0)
+    share = len(weights) / len(rows)
+    groups, pairs = (share * sum(len(a) for a in part) for part in zip(*((b.k, b.row) for b in sampled), strict=True))
+    cycles = max(pairs, _PAIR_CYCLES * pairs + _GATHER_CYCLES * groups)
+    nbytes = pairs * (_UNIT_CODE_BYTES + 4) + groups * _GATHER_CODE_BYTES
+    return Prediction(_once(cycles * _tiles(columns), nbytes, _CODE_BANDWIDTH), nbytes, is_code=True)
+
+
+def _gemv_u8s8(storage: Storage) -> Predictor:
+    return lambda weights, columns: _gemv(weights, columns, storage, "u8s8")
+
+
+def _gemv(weights: np.ndarray, columns: int, storage: Storage, kind: str) -> Prediction | None:
+    if columns > MAX_COLUMNS:
+        return None
+    nbytes = stored_bytes(weights, storage)
+    units = weights.size / _TILE / (4 if kind == "u8s8" else 1)
+    expand = _EXPAND_CYCLES["f32" if kind == "f32" else storage]
+    cycles = units * (expand + _COLUMN_CYCLES * (columns - 1))
+    return Prediction(_once(cycles, nbytes, _EXPAND_BANDWIDTH[kind]), nbytes)
+
+
+FLOAT: dict[str, Predictor] = {"gemm": _gemm, "pattern": _pattern_f32, "gemv_mask": _gemv_f32}
+INTEGER: dict[str, Predictor] = {
+    "dense": _dense_u8s8,
+    "pattern": _pattern_u8s8,
+    "gather": _gather_u8s8,
+    "gemv_dense": _gemv_u8s8("dense"),
+    "gemv_mask": _gemv_u8s8("mask"),
+    "gemv_mask4": _gemv_u8s8("mask4"),
+}
+"""Kernel -> what it is predicted to take; the dense one first."""
 
 
 def pattern_cost(units: np.ndarray) -> tuple[float, float]:
     """Of the code of `units`[M, units along k]: (cycles per tile of columns, bytes of code and weights)."""
-    blocks = row_blocks(units != 0)
-    macs = sum(len(b.k) for b in blocks)
-    loads = sum(len(np.unique(b.k)) for b in blocks)
+    occupied = units != 0
+    macs = int(np.count_nonzero(occupied))
+    height = rows_per_block(len(units))
+    loads = sum(int(occupied[first : first + height].any(0).sum()) for first in range(0, len(units), height))
     return macs + LOAD_CYCLES * loads, macs * (_UNIT_CODE_BYTES + 4) + loads * _LOAD_CODE_BYTES
-
-
-def _cheaper(sparse: str, sparse_cycles: float, dense: str, dense_cycles: float, density: float, what: str) -> Choice:
-    ratio = dense_cycles / max(sparse_cycles, 1.0)
-    text = f"{sparsity_text(density)} ({what}): code predicted at {ratio:.2f}x dense"
-    return Choice(sparse, text, ratio) if ratio > 1 else Choice(dense, text)
 
 
 def sparsity_text(density: float) -> str:

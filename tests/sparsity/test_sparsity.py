@@ -14,6 +14,7 @@ from generators.pruning import pruned
 from sparsec.cli import cli
 from sparsec.compiler.sparsity.cost import choose_float, choose_integer
 from sparsec.compiler.sparsity.impose import impose
+from sparsec.compiler.sparsity.patterns import find_pattern
 from sparsec.compiler.tools.analyze import analyze, total_gain
 from sparsec.errors import SparsecError, TargetError
 
@@ -41,13 +42,54 @@ def test_sparse_weights_take_code_and_gain_more_the_sparser_they_are():
     assert choose_integer(integers(0.2, "1x4"), 128).kernel == "pattern"
 
 
-def test_unstructured_int8_gains_nothing_from_blocks():
-    assert choose_integer(integers(0.5, "unstructured"), 128).kernel == "dense"
+def test_unstructured_int8_is_gathered():
+    assert choose_integer(integers(0.1, "unstructured"), 128).kernel == "gather"
+    assert choose_integer(integers(0.1, "unstructured"), 128, among=("dense", "pattern")).kernel == "pattern"
 
 
-def test_few_columns_never_take_code():
-    assert choose_float(weights(0.1), 4).kernel == "gemm"
-    assert "4 columns" in choose_float(weights(0.1), 4).reason
+def test_code_has_a_limit():
+    choice = choose_integer(integers(0.55, "unstructured"), 1024)
+    assert choice.kernel == "dense"
+    assert "times the bytes" in choice.reason
+
+
+def test_few_columns_take_kernels_of_their_own():
+    assert choose_float(weights(0.2), 1).kernel == "gemv_mask"
+    assert "1 column:" in choose_float(weights(0.2), 1).reason
+    assert choose_float(weights(1.0), 1).kernel == "gemm"
+    assert choose_integer(integers(0.2, "1x4"), 1).kernel == "gemv_mask4"
+    assert choose_integer(integers(1.0, "dense"), 1).storage is not None
+
+
+def test_what_a_kernel_cannot_do_is_said():
+    with pytest.raises(ValueError, match="128 columns"):
+        choose_integer(integers(0.2, "1x4"), 128, forced="gemv_mask")
+    assert choose_integer(integers(0.2, "1x4"), 128, forced="dense").gain == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "name"), [(1, 1, "unstructured"), (1, 4, "1x4"), (4, 1, "4x1"), (2, 4, "2x4"), (16, 4, "16x4")]
+)
+def test_patterns_are_found(rows, columns, name):
+    rng = np.random.default_rng(rows)
+    blocks = rng.random((64 // rows, 64 // columns)) < 0.3
+    kept = blocks.repeat(rows, 0).repeat(columns, 1)
+    w = rng.integers(1, 100, kept.shape) * kept
+    w[np.nonzero(w)[0][0], np.nonzero(w)[1][0]] = 0  # as rounding may
+    found = find_pattern(w)
+    assert found.name == name
+    assert found.sparsity == (w == 0).mean()
+
+
+def test_patterns_that_no_block_is():
+    rng = np.random.default_rng(0)
+    order = rng.random((32, 16, 4)).argsort(2)
+    assert find_pattern((order < 2).reshape(32, 64)).name == "2:4"
+    assert find_pattern((rng.random((32, 8, 8)).argsort(2) < 4).reshape(32, 64)).name == "4:8"
+    assert find_pattern(np.ones((8, 8))).name == "dense"
+    empty = np.ones((8, 64), bool)
+    empty[3] = empty[:, 5] = empty[:, 9] = False
+    assert (find_pattern(empty).empty_rows, find_pattern(empty).empty_columns) == (1, 2)
 
 
 @pytest.mark.parametrize(("pattern", "share"), [("unstructured", 0.75), ("1x4", 0.75), ("2:4", 0.5)])

@@ -76,6 +76,7 @@ const sparsec_program sparsec_the_program = {
     .n_inputs = 1,
     .n_outputs = 1,
     .n_dims = 1,
+    .n_found_dims = 0,
     .n_steps = 3,
     .inputs = INPUTS,
     .outputs = OUTPUTS,

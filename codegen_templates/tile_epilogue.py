@@ -102,6 +102,10 @@ def tile_epilogue(
             for name, op in _with_tensors(ops[at:], names[heads:])
             if op.kind not in NUMBERS
         ],
+        "streams": [
+            *((name, 0) for name, op in _with_tensors(ops, names) if op.kind in FULL_TENSOR),
+            *((o["name"], 1) for o in outputs.list if o["kind"] == "panels"),
+        ],
         "outputs": outputs,
         "parameters": ", ".join(f"{kind}restrict {name}" for kind, name in declared),
         "arguments": ", ".join(name for _, name in declared),

@@ -30,6 +30,7 @@ from .passes.fuse_layers import fuse_layers
 from .passes.hoist_activations import hoist_activations
 from .passes.integer_forms import integer_forms
 from .passes.legalize import fuse_tir, legalize
+from .passes.merge_transposes import merge_transposes
 from .passes.plan_float_planes import plan_float_planes
 from .passes.plan_layouts import plan_layouts
 from .passes.plan_planes import plan_planes
@@ -177,6 +178,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("layer_norm", "layer normalization that was spelled out", _pass(recognize_layer_norm), _script),
     Stage("activations", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
     Stage("hoist", "activations from behind data movement to the product before it", _pass(hoist_activations), _script),
+    Stage("transposes", "transposes that reshapes hide", _pass(merge_transposes), _script),
     Stage("integer_forms", "integer products in the form of quantize and dequantize", _pass(integer_forms), _script),
     Stage("round_trips", "quantizations that a later one repeats", _pass(drop_round_trips), _script),
     Stage("attention", "attention with quantized operands, whole", _attention, _script),

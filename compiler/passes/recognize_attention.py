@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tvm
 import tvm_ffi
 from tvm import relax
@@ -99,6 +100,7 @@ class _Finder:
         q, k = (self._quantized(a) for a in self.value(product.var).args)
         if q is None or k is None:
             return None
+        q, k = self._unscaled(q), self._unscaled(k)
         sources = [
             self._transposed(self.value(q[0]), _HEADS_FIRST),
             self._transposed(self.value(k[0]), _KEYS_LAST),
@@ -138,6 +140,14 @@ class _Finder:
         if zero != same_zero:
             return None
         return inner.args[0], Quantized(float(scale), int(zero)), float(back)
+
+    def _unscaled(self, operand: tuple[Any, Quantized, float]) -> tuple[Any, Quantized, float]:
+        """Before a multiplication by a number: what steps of s are of c * x, are steps of s / c of x."""
+        tensor, how, back = operand
+        factor, source = self._scaled(tensor)
+        if factor <= 0 or not self._once(tensor):
+            return operand
+        return source, Quantized(float(np.float32(how.scale / factor)), how.zero_point), back
 
     def _masked(self, expr: Any) -> tuple[Any, Any]:
         """(scores, what is added to them or None)."""

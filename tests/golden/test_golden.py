@@ -99,7 +99,7 @@ def integers():
     """A BERT of one layer in the form of SparseML's exports, with block-sparse weights; of it, the passes it is for."""
     sizes = {"layers": 1, "hidden": 64, "heads": 2, "inner": 64, "vocabulary": 16, "seq": 16}
     config = BertConfig(**sizes, sparsity=0.8, pattern="1x4", quantized=True, form="integer")
-    shown = ("hoist", "integer_forms", "round_trips", "attention", "fuse_layers", "choose", "layouts")
+    shown = ("transposes", "integer_forms", "round_trips", "attention", "fuse_layers", "choose", "layouts")
     return bert(config), {"target": "avx512"}, {f"{name}.py.txt" for name in shown}
 
 
@@ -134,7 +134,9 @@ def attention():
     """Attention in float32, as torch exports it; of it, the pass it is for."""
     lines = """
         q = Transpose <perm = [0, 2, 1, 3]> (x)
-        k = Transpose <perm = [0, 2, 3, 1]> (x)
+        heads = Reshape (q, joined)
+        turned = Transpose <perm = [0, 2, 1]> (heads)
+        k = Reshape (turned, split)
         qs = Mul (q, root)
         ks = Mul (k, root)
         scores = MatMul (qs, ks)
@@ -142,8 +144,11 @@ def attention():
         context = MatMul (weights, q)
         y = Transpose <perm = [0, 2, 1, 3]> (context)
     """
-    shown = {f"{name}.py.txt" for name in ("plan_planes", "float_attention")}
-    return model("attention", lines, [1, 8, 2, 4], [1, 8, 2, 4], [scalar("root", 0.5)]), {}, shown
+    weights = [scalar("root", 0.5)]
+    for name, shape in (("joined", [2, 8, 4]), ("split", [1, 2, 4, 8])):
+        weights.append(numpy_helper.from_array(np.array(shape), name))
+    shown = {f"{name}.py.txt" for name in ("hoist", "transposes", "plan_planes", "float_attention")}
+    return model("attention", lines, [1, 8, 2, 4], [1, 8, 2, 4], weights), {}, shown
 
 
 def settled():
@@ -221,10 +226,10 @@ def test_golden(written, request):
 
 
 PASSES = {
-    "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "integer_forms": "integers",
-    "round_trips": "settled", "attention": "integers", "qconv": "images", "plan_planes": "images", "hoist": "images",
-    "float_attention": "attention", "choose": "integers", "layouts": "integers", "expand": "pixels",
-    "legalize": "pixels", "fuse_tir": "pixels",
+    "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "transposes": "attention",
+    "integer_forms": "integers", "round_trips": "settled", "attention": "integers", "qconv": "images",
+    "plan_planes": "images", "hoist": "images", "float_attention": "attention", "choose": "integers",
+    "layouts": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
 }  # fmt: skip
 
 

@@ -46,12 +46,16 @@ def plan_pattern(
     if dense:
         blocks = dense_blocks(O, len(taps))
         values, starts = dense_stream(units, blocks)
-        code = PatternCode("f32", taps, blocks, channels, 4 * planes.plane, tiles)
+        code = PatternCode("f32", taps, blocks, channels, 4 * planes.plane, tiles, True)
     else:
         blocks = row_blocks(units != 0)
         values, starts = stream(units, blocks)
         code = PatternCode(
-            "f32", (4 * planes.plane * np.arange(channels)[:, None] + taps).reshape(-1), blocks, tiles=tiles
+            "f32",
+            (4 * planes.plane * np.arange(channels)[:, None] + taps).reshape(-1),
+            blocks,
+            tiles=tiles,
+            fetch_activations=True,
         )
     row = find("conv2d_dense" if dense else "conv2d_sparse", isa)
     text = epilogue_text(epilogue)

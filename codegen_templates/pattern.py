@@ -43,6 +43,9 @@ class PatternCode:
     tiles: int = 0
     """Not 0: a block runs for about so many tiles before the next one does, and each time fetches its part of that
     one's code and weights ahead of it. Code that comes from memory runs at a fifth of its rate."""
+    fetch_activations: bool = False
+    """Whether the first block, which is the first to read a tile's activations, fetches those of a later tile. For
+    activations that may not be in the caches and tiles that follow each other in memory."""
     resumes: bool = False
     """Whether sums begin with what is where they are stored, instead of zero."""
 

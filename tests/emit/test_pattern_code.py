@@ -37,14 +37,16 @@ def test_bytes_are_the_assembler_s(kind, rows, depth, density, tmp_path):
 @pytest.mark.parametrize("tiles", [1, 4, 1000])
 def test_code_that_fetches_the_next_block_s(tiles, tmp_path):
     occupied = np.random.default_rng(tiles).random((50, 600)) < 0.2
-    code = PatternCode("f32", 64 * np.arange(600), row_blocks(occupied), tiles=tiles)
+    code = PatternCode("f32", 64 * np.arange(600), row_blocks(occupied), tiles=tiles, fetch_activations=True)
     for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
         assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
 
 
 @pytest.mark.parametrize("tiles", [1, 4, 1000])
 def test_loops_that_fetch_the_next_block_s_weights(tiles, tmp_path):
-    code = PatternCode("f32", 4 * np.arange(9), dense_blocks(50, 9), turns=64, turn_bytes=640, tiles=tiles)
+    code = PatternCode(
+        "f32", 4 * np.arange(9), dense_blocks(50, 9), turns=64, turn_bytes=640, tiles=tiles, fetch_activations=True
+    )
     for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
         assert ahead.step * tiles >= 4 * len(block.k)
         assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)

@@ -26,6 +26,8 @@ class Ahead:
     stream: int = 0
     step: int = 0
     """Bytes of the stream from one turn to the next."""
+    activations: bool = False
+    """Whether every load fetches the vector of the tile after the next too: for the block that reads them first."""
 
 
 NOT_AHEAD = Ahead()

@@ -8,6 +8,8 @@ keeps no stack and calls nothing. tests/emit compares the bytes with those of an
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ....codegen_templates.gathered import GatherBlock, GatherCode
@@ -30,6 +32,9 @@ from .evex import (
     store,
 )
 from .x86_gather import encode_gather, gather_assembler, gather_bytes
+
+TILES_AHEAD = 2
+"""How far before its use a vector of activations is fetched, where the layer asks for it."""
 
 
 def encode(code: AnyCode) -> bytes:
@@ -54,6 +59,13 @@ def encode(code: AnyCode) -> bytes:
 
 def lines_ahead(code: AnyCode) -> list[Ahead]:
     """What each block fetches, never more often than it multiplies; the last one fetches the first."""
+    ahead = _next_block(code)
+    if isinstance(code, PatternCode) and code.fetch_activations and ahead:
+        ahead[0] = replace(ahead[0], activations=True)
+    return ahead
+
+
+def _next_block(code: AnyCode) -> list[Ahead]:
     if not code.tiles:
         return [NOT_AHEAD] * len(code.blocks)
     units = np.array([len(b.row) for b in code.blocks])
@@ -116,8 +128,19 @@ def _straight(code: PatternCode, block: RowBlock, ahead: Ahead) -> bytes:
     first = np.diff(block.k, prepend=-1) != 0
     x = MAX_ROWS + (np.cumsum(first) - 1) % (32 - MAX_ROWS)
     index = np.arange(len(block.k))
-    loads = _loads(x[first], code.offsets[block.k[first]])
+    offsets = code.offsets[block.k[first]]
+    loads = _loads(x[first], offsets)
+    if ahead.activations:
+        loads = np.concatenate([_fetches(offsets + TILES_AHEAD * LINE), loads], 1)
     return body(macs(code.kind, block.row, x, index), first, loads, index, ahead, len(index))
+
+
+def _fetches(displacement: np.ndarray) -> np.ndarray:
+    """prefetcht0 [rdi + disp32]."""
+    out = np.empty((len(displacement), 7), np.uint8)
+    out[:, :3] = (0x0F, 0x18, 0x8F)
+    out[:, 3:] = displacement.astype("<i4").view(np.uint8).reshape(-1, 4)
+    return out
 
 
 def _loads(x: np.ndarray, displacement: np.ndarray) -> np.ndarray:
@@ -154,6 +177,8 @@ def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_A
         if k != last:
             loaded += 1
             last, x = k, MAX_ROWS + loaded % (32 - MAX_ROWS)
+            if ahead.activations:
+                lines.append(f"{{disp32}} prefetcht0 [rdi + {int(code.offsets[k]) + TILES_AHEAD * LINE}]")
             lines.append(f"{{disp32}} vmovups zmm{x}, [rdi + {int(code.offsets[k])}]")
         offset = 4 * (i % BUMP_UNITS) - STREAM_BIAS
         lines.append(f"{{disp8}} {mnemonic} zmm{row}, zmm{x}, dword ptr [rsi + {offset}]{{1to16}}")

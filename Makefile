@@ -57,6 +57,10 @@ bench-bars: $(READY)   ## every speed that is aimed at, met or missed; BENCH="re
 bench-public: $(READY)   ## the public models against onnxruntime
 	$(PY) benchmarks/models.py
 
+bench-accuracy: $(READY)   ## what sparsify keeps of the accuracy of four tasks
+	$(PY) -m pip install -q -e '.[accuracy]'
+	$(PY) benchmarks/accuracy/measure.py
+
 bench-kernels: $(READY)
 	$(PY) benchmarks/kernels.py
 

@@ -22,14 +22,20 @@ class Moments:
     drift: np.ndarray
     """E[(r - x) xᵀ], [K, K]: what earlier layers did to this one's input."""
     noise: np.ndarray
-    """E[(r - x) (r - x)ᵀ], [K, K]."""
+    """E[(r - x) (r - x)ᵀ], [K, K]; 0 unless it was asked for."""
     mean: np.ndarray
     """E[x], [K]."""
     dense_mean: np.ndarray
     """E[r], [K]."""
 
     @staticmethod
-    def of(layer: Layer, pairs: Iterable[tuple[np.ndarray, np.ndarray]], batches: int, seed: int) -> list[Moments]:
+    def of(
+        layer: Layer,
+        pairs: Iterable[tuple[np.ndarray, np.ndarray]],
+        batches: int,
+        seed: int,
+        noisy: bool = False,
+    ) -> list[Moments]:
         """One per group, from pairs (activation now, activation of the dense network) of a layer's input."""
         rng = np.random.default_rng(seed)
         limit = max(1, MAX_ROWS // max(batches, 1))
@@ -45,6 +51,7 @@ class Moments:
             hessian += x.transpose(0, 2, 1) @ x
             if r is not x:
                 cross += (r - x).transpose(0, 2, 1) @ x
+            if noisy:
                 noise += (r - x).transpose(0, 2, 1) @ (r - x)
             mean += x.sum(1)
             dense_mean += r.sum(1)

@@ -24,11 +24,11 @@ def alps(problem: Problem) -> np.ndarray:
 
     Columns are scaled to unit second moment first, so that the projection compares what weights do to the output.
     """
-    exact = problem.damped()
-    scale = np.sqrt(np.diag(exact))
-    exact = exact / np.outer(scale, scale)
-    values, vectors = (a.astype(np.float32) for a in np.linalg.eigh(exact))
-    W, H = (problem.weights * scale).astype(np.float32), exact.astype(np.float32)
+    H = problem.damped()
+    scale = np.sqrt(np.diag(H))
+    H = (H / np.outer(scale, scale)).astype(np.float32)
+    W = (problem.weights * scale).astype(np.float32)
+    values, vectors = np.linalg.eigh(H)
     target = W @ H
     V, dual = W, np.zeros_like(W)
     penalty = np.float32(_PENALTY)
@@ -46,4 +46,4 @@ def alps(problem: Problem) -> np.ndarray:
             if changed <= _SETTLED:
                 break
             penalty *= np.float32(1.3 if changed > 0.1 else 1.2 if changed > 0.005 else 1.1)
-    return refit(problem.weights * scale, mask, exact) / scale
+    return refit(W, mask, H).astype(np.float64) / scale

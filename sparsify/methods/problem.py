@@ -40,7 +40,7 @@ def quadratic(delta: np.ndarray, hessian: np.ndarray) -> float:
     return float(np.sum((delta @ hessian) * delta))
 
 
-def refit(weights: np.ndarray, mask: np.ndarray, hessian: np.ndarray, iterations: int = 60) -> np.ndarray:
+def refit(weights: np.ndarray, mask: np.ndarray, hessian: np.ndarray, iterations: int = 40) -> np.ndarray:
     """The least-squares weights on the mask's support, close to `weights` on all of K.
 
     Conjugate gradients on all rows at once, preconditioned by the diagonal, projected on the support: Meng et al.,
@@ -55,7 +55,7 @@ def refit(weights: np.ndarray, mask: np.ndarray, hessian: np.ndarray, iterations
     rho = np.sum(residual * step, axis=1, keepdims=True)
     first = float(rho.sum())
     for _ in range(iterations):
-        if float(rho.sum()) <= 1e-10 * max(first, 1e-300):
+        if float(rho.sum()) <= 1e-8 * max(first, 1e-300):
             break
         moved = (direction @ hessian) * mask
         along = np.sum(direction * moved, axis=1, keepdims=True)

@@ -37,7 +37,7 @@ def quantize_layer(
     network = walk.now.network
     ranges = {name: activation_range(walk, name, how) for name in dict.fromkeys(layer.inputs)}
     pairs = ((ranges[name].round_trip(now), now) for name in ranges for now, _ in walk.now.pairs(walk.dense, name))
-    groups = Moments.of(layer, pairs, walk.now.batches, seed)
+    groups = Moments.of(layer, pairs, walk.now.batches, seed, noisy=True)
     W = layer.matrix(network.constants[layer.weight]).astype(np.float64)
     given = network.scales.get(layer.weight)
     known = [None] * len(groups) if given is None else np.split(given, len(groups))

@@ -67,7 +67,7 @@ def run(script, place, cwd=None):
 
 
 def test_every_block_is_run():
-    assert set(BLOCKS) == {"make", "sh", "python", "c", "report", "install"}
+    assert set(BLOCKS) == {"make", "sparsify", "sh", "python", "c", "report", "install"}
     assert TEXT.count("```") == 2 * len(BLOCKS)
 
 
@@ -88,6 +88,14 @@ def test_commands(place):
     for word in ("conv2d", "scores", "ok", "ratio", "avx2"):
         assert word in printed
     assert np.load(place / "results" / "scores.npy").shape == (8, 8)
+
+
+def test_sparsify(place):
+    image = np.random.default_rng(0).standard_normal((16, 3, 32, 32)).astype(np.float32)
+    np.savez(place / "calib.npz", image=image)
+    printed = run("\n".join(commands("sparsify")), place)
+    assert "70" in printed and "int8" in printed
+    assert (place / "report.html").is_file() and (place / "sparse.so").is_file()
 
 
 def test_python(place):

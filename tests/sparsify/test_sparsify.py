@@ -1,5 +1,8 @@
 """The whole way on small networks: patterns hold, the result runs in onnxruntime and is built, errors are sentences."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -124,6 +127,12 @@ def test_recipe_round_trip(tmp_path):
     recipe = Recipe(Pruning(0.7, "1x4", ignore=("a*",), layers={"b": 0.2}), Quantization(activations="entropy"), 5)
     recipe.write(tmp_path / "recipe.yaml")
     assert Recipe.read(tmp_path / "recipe.yaml") == recipe
+
+
+def test_the_recipe_of_the_documentation(tmp_path):
+    text = (Path(sparsec.__path__[0]) / "docs" / "sparsify.md").read_text(encoding="utf-8")
+    (tmp_path / "r.yaml").write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])
+    assert Recipe.read(tmp_path / "r.yaml").pruning.pattern == "1x4"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ STATEMENTS = {
     **VECTOR_STATEMENTS,
     "relu": "x = (vf)_mm512_max_ps(_mm512_setzero_ps(), (__m512)x);",
     "clip": "x = (vf)_mm512_min_ps(_mm512_set1_ps({1}), _mm512_max_ps(_mm512_set1_ps({0}), (__m512)x));",
+    "sigmoid": "x = vlogistic(x);",
     "silu": "x = vsilu(x, {0});",
     # an 8-bit image; scale and zero point
     "add_quantized": "x += sparsec_dequantized({t}, j, (int32_t){1}, {0});",
@@ -51,6 +52,13 @@ class PlanesOutput:
 
 
 @dataclass(frozen=True)
+class FloatOutput:
+    """A float output: NCHW, or with `inner` the channels in groups of so many, [N, C / inner, H, W, inner]."""
+
+    inner: int = 0
+
+
+@dataclass(frozen=True)
 class QConv:
     """A convolution of planes. `scale`[O] multiplies the exact sums; `bias`[O] is added to them (int32)."""
 
@@ -63,8 +71,7 @@ class QConv:
     """Height and width."""
     pitch: int
     """Of the output."""
-    outputs: tuple[PlanesOutput | None, ...]
-    """None: float NCHW."""
+    outputs: tuple[PlanesOutput | FloatOutput, ...]
     residual: tuple[Planes, ...] = ()
     """Of the operands of `add_quantized`, in order."""
 
@@ -125,8 +132,8 @@ def plan_qconv(
     for planes in conv.residual:
         scalars += [planes.plane, planes.lead]
     for o in conv.outputs:
-        if o is not None:
-            scalars += [o.planes.plane, o.planes.lead, o.zero_point]
+        scalars += [o.planes.plane, o.planes.lead, o.zero_point] if isinstance(o, PlanesOutput) else []
+    scalars += [o.inner for o in conv.outputs if isinstance(o, FloatOutput) and o.inner]
     extent = images * (-(-tiles // run) * len(blocks))
     macs = images * (conv.out[0] * conv.out[1] * (weights.size if dense else int(np.count_nonzero(weights))))
     return [
@@ -188,7 +195,7 @@ def _steps(epilogue: tuple[EpilogueOp, ...], operands: list[Tensor]) -> list[_St
 def _common_factor(steps: list[_Step], conv: QConv) -> float | None:
     """The output's scale, where the whole epilogue may be divided by it."""
     only = conv.outputs[0] if len(conv.outputs) == 1 else None
-    return only.scale if only is not None and all(s.op.kind in _HOMOGENEOUS for s in steps) else None
+    return only.scale if isinstance(only, PlanesOutput) and all(s.op.kind in _HOMOGENEOUS for s in steps) else None
 
 
 def _divided(steps: list[_Step], factor: float, conv: QConv) -> list[_Step]:
@@ -203,7 +210,7 @@ def _divided(steps: list[_Step], factor: float, conv: QConv) -> list[_Step]:
         array = None if step.array is None else (step.array.astype(np.float64) / factor).astype(np.float32)
         changed.append(_Step(EpilogueOp(step.op.kind, params), array, step.operand))
     (output,) = conv.outputs
-    assert output is not None
+    assert isinstance(output, PlanesOutput)
     bottom, top = -output.zero_point, 255 - output.zero_point
     while changed and changed[-1].op.kind in ("relu", "clip"):
         low, high = changed[-1].op.params or (0.0, np.inf)
@@ -236,10 +243,13 @@ class _Text:
         self.numbers: list[float] = []
         self.outputs = []
         for i, o in enumerate(conv.outputs):
-            inverse = "1.0f" if folded else "" if o is None else self._number(float(integer.inverse(o.scale)))
-            kind = "float" if o is None else "uint32_t"
-            clamped = o is None or bound / (1.0 if folded else o.scale) >= _SURELY_INT32
-            output = {"name": f"y{i}", "type": kind, "planes": o is not None, "inverse": inverse, "clamped": clamped}
+            output: dict[str, object] = {"name": f"y{i}", "planes": False, "rows": False, "type": "float"}
+            if isinstance(o, PlanesOutput):
+                inverse = "1.0f" if folded else self._number(float(integer.inverse(o.scale)))
+                clamped = bound / (1.0 if folded else o.scale) >= _SURELY_INT32
+                output |= {"planes": True, "type": "uint32_t", "inverse": inverse, "clamped": clamped}
+            else:
+                output["rows"] = o.inner > 0
             self.outputs.append(output)
         self.parameters: list[dict[str, object]] = []
         lines = []
@@ -251,7 +261,7 @@ class _Text:
             numbers = [self._number(p) for p in self._params(step.op)]
             lines.append(STATEMENTS[step.op.kind].format(*numbers, t=self._tensor(step.op.kind, name)))
         self.body = "\n".join(lines)
-        self.counts = any(o is None for o in conv.outputs) or any(step.op.kind in FULL_TENSOR for step in steps)
+        self.counts = FloatOutput() in conv.outputs or any(step.op.kind in FULL_TENSOR for step in steps)
 
     @staticmethod
     def _params(op: EpilogueOp) -> tuple[float, ...]:

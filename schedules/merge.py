@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm
 from tvm.s_tir import Schedule, ScheduleError
 
-from .walk import reads_of, size_of
+from .walk import arithmetic_of, reads_of, size_of
 
 _CHEAP_NODES = 12
 """A body up to this size may be computed again for every read."""
@@ -50,10 +51,16 @@ def _is_output(schedule: Schedule, block: Any) -> bool:
 
 def _is_cheap(schedule: Schedule, block: Any, consumers: list[Any]) -> bool:
     body = schedule.get(block)
-    if size_of(body.body, _CHEAP_NODES) < _CHEAP_NODES:
+    if size_of(body.body, _CHEAP_NODES) < _CHEAP_NODES or _is_one_operation(body.body.value):
         return True
     buffer = body.writes[0].source
     return len(consumers) == 1 and reads_of(schedule.get(consumers[0]).body, buffer, 2) == 1
+
+
+def _is_one_operation(value: Any) -> bool:
+    """A load, or a sum or product of two operands, however their place is computed."""
+    nodes = arithmetic_of(value)
+    return len(nodes) <= 3 and not any(isinstance(node, tvm.ir.Call) for node in nodes)
 
 
 def _compute_inside(schedule: Schedule, block: Any, consumers: list[Any]) -> bool:

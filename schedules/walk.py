@@ -53,3 +53,10 @@ def size_of(body: Any, limit: int) -> int:
         if count >= limit:
             break
     return count
+
+
+def arithmetic_of(expr: Any) -> list[Any]:
+    """The nodes of an expression without those of its indices."""
+    if type(expr).__name__ in ("TensorLoad", "BufferLoad"):
+        return [expr]
+    return [expr, *(node for child in children(expr) for node in arithmetic_of(child))]

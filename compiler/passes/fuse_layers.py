@@ -330,15 +330,22 @@ def _transpose(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | No
     family = op_name(values.get(source))
     if not _is_f32(var) or not (family == "relax.nn.conv2d" or family.startswith(LAYER_PREFIX)):
         return None
+    sizes = matrix_transpose(call)
+    if sizes is None:
+        return None
+    return Anchor("transpose", dict(zip(("count", "rows", "columns"), sizes, strict=True)), (call.args[0],), None)
+
+
+def matrix_transpose(call: tvm.ir.Call) -> tuple[Any, Any, Any] | None:
+    """(count, rows, columns) of a permutation that transposes so many matrices, whose sides may be several axes."""
     axes, shape = _ints(call.attrs.axes or ()), list(call.args[0].ty.shape)
     at = next((i for i, axis in enumerate(axes) if axis != i), 0)
     cut = axes.index(at) if at in axes else 0
-    if cut <= at or axes != (*range(at), *range(len(axes) - cut + at, len(axes)), *range(at, len(axes) - cut + at)):
-        return None
     middle = len(axes) - cut + at
+    if cut <= at or axes != (*range(at), *range(middle, len(axes)), *range(at, middle)):
+        return None
     count, rows, columns = (product(tuple(shape[a:b])) for a, b in ((0, at), (at, middle), (middle, len(axes))))
-    attrs = {"count": count, "rows": rows, "columns": columns}
-    return Anchor("transpose", attrs, (call.args[0],), None)
+    return count, rows, columns
 
 
 @_anchor("relax.nn.softmax", "relax.nn.log_softmax")

@@ -14,7 +14,7 @@ import numpy as np
 from tvm import relax
 
 from ...codegen_templates import qplanes
-from ...codegen_templates.qconv import PlanesOutput, QConv, units_of
+from ...codegen_templates.qconv import FloatOutput, PlanesOutput, QConv, units_of
 from ...codegen_templates.qplanes import Geometry, Planes
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, op_name
 from ..lower.program import Dim
@@ -72,7 +72,7 @@ class _Planner:
     # --- geometry -----------------------------------------------------------------------------------------------------
 
     def _agree_on_pitch(self, var: relax.Var, layer: Layer, call: Any) -> None:
-        out = _shape(var)
+        out = _out(var, layer)
         least = out[3]
         if layer.family == "qconv":
             width = _shape(call.args[1].fields[0])[3]
@@ -88,7 +88,7 @@ class _Planner:
         for var, layer, call in calls:
             if layer.family != "qconv":
                 continue
-            x, window, out = call.args[1].fields[0], layer.attrs["window"], _shape(var)
+            x, window, out = call.args[1].fields[0], layer.attrs["window"], _out(var, layer)
             pitch = self.pitch[out[3]]
             if window.strides != (1, 1) or self.pitch[_shape(x)[3]] != pitch:
                 continue
@@ -107,12 +107,12 @@ class _Planner:
         of_call = {v: layer for v, layer, _ in calls if layer.family in _WRITERS}
         for var, layer in of_call.items():
             if not isinstance(var.ty, relax.TupleType) and not (
-                layer.family == "qconv" and layer.attrs["outputs"] == (None,)
+                layer.family == "qconv" and isinstance(layer.attrs["outputs"][0], FloatOutput)
             ):
                 yield var
         for var, part in self.parts.items():
             several = of_call.get(part.tuple_value)
-            if several is not None and several.attrs["outputs"][part.index] is not None:
+            if several is not None and not isinstance(several.attrs["outputs"][part.index], FloatOutput):
                 yield var
 
     # --- emitting -----------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class _Planner:
         self, var: relax.Var, layer: Layer, fields: list[Any], operands: list[Any]
     ) -> tuple[relax.Var, dict[str, Any]]:
         """(the planes that it reads, its attributes)."""
-        attrs, out = layer.attrs, _shape(var)
+        attrs, out = layer.attrs, _out(var, layer)
         window: Geometry = attrs["window"]
         pitch, own = self.pitch[out[3]], self.planes[fields[0]]
         data = operands[0]
@@ -166,7 +166,7 @@ class _Planner:
         outputs = []
         for i, o in enumerate(attrs["outputs"]):
             image = var if len(attrs["outputs"]) == 1 else self._part(var, i)
-            outputs.append(None if o is None else PlanesOutput(o[0], o[1], self.planes[image]))
+            outputs.append(o if isinstance(o, FloatOutput) else PlanesOutput(o[0], o[1], self.planes[image]))
         residual = tuple(self.planes[f] for f in fields[2:] if isinstance(f, relax.Var) and f in self.planes)
         conv = QConv(
             window, own, attrs["zero_point"], attrs["scale"], attrs["bias"], out[2:], pitch, tuple(outputs), residual
@@ -197,6 +197,11 @@ def _images_of(var: relax.Var) -> Any:
     """The batch of a layer's outputs."""
     ty = var.ty.fields[0] if isinstance(var.ty, relax.TupleType) else var.ty
     return ty.shape[0]
+
+
+def _out(var: relax.Var, layer: Layer) -> tuple[Any, int, int, int]:
+    """NCHW of what a layer computes, however its outputs lie in memory."""
+    return (_images_of(var), *layer.attrs["out"]) if layer.family == "qconv" else _shape(var)
 
 
 def _shape(var: relax.Var) -> tuple[Any, int, int, int]:

@@ -18,11 +18,12 @@ import tvm_ffi
 from tvm import relax
 
 from ...codegen_templates.epilogue import EpilogueOp
-from ...codegen_templates.qconv import STATEMENTS
+from ...codegen_templates.pattern import MAX_ROWS
+from ...codegen_templates.qconv import STATEMENTS, FloatOutput
 from ...codegen_templates.qplanes import GROUP, Geometry
 from ...codegen_templates.qplanes_move import can_pool
 from ..graph import LAYER_PREFIX, REPEAT, Dataflow, Graph, Layer, constant, free_vars, op_name
-from .fuse_layers import epilogue_op
+from .fuse_layers import epilogue_op, matrix_transpose
 from .layer_anchor import Values
 
 Wanted: TypeAlias = tuple[float, int]
@@ -68,6 +69,8 @@ class _Former:
         self.inside: set[relax.Var] = set()
         self.wanted: dict[relax.Var, list[Wanted]] = {}
         """What is wanted as 8-bit images of a float or 8-bit variable."""
+        self.moved: set[relax.Var] = set()
+        """What a chain's own layer does."""
         self.layers: dict[str, Layer] = dict(graph.layers)
         self.made: dict[tuple[relax.Var, Wanted], relax.Var] = {}
         self.bindings: list[tuple[relax.Var, relax.Expr]] = []
@@ -94,7 +97,7 @@ class _Former:
         for var, value in self.main.bindings:
             if var in self.chains:
                 self._emit_chain(var, self.chains[var])
-            elif not self._from_planes(var, value):
+            elif var not in self.moved and not self._from_planes(var, value):
                 self.bindings.append((var, value))
             self._images_of(var)
         main = Dataflow(self.main.params, self.bindings, self.main.result, self.main.attrs)
@@ -279,22 +282,24 @@ class _Former:
     def _emit_chain(self, var: relax.Var, chain: _Chain) -> None:
         wanted = self.wanted.get(var, [])
         floats = not wanted or self._float_is_read(var)
-        images = relax.TensorType(var.ty.shape, "uint8")
-        types = [images] * len(wanted) + ([relax.TensorType(var.ty.shape, "float32")] if floats else [])
+        lines = self._lines(var) if floats else None
+        float_var, inner = lines or (var, 0)
+        types = [relax.TensorType(var.ty.shape, "uint8")] * len(wanted) + ([float_var.ty] if floats else [])
         operands = [self.made[o] if isinstance(o, tuple) else o for o in chain.operands]
         attrs = {
             "window": chain.window,
             "zero_point": chain.zero_point,
             "scale": chain.scale,
             "bias": chain.bias,
-            "outputs": (*wanted, *([None] if floats else [])),
+            "out": _image(var),
+            "outputs": (*wanted, *([FloatOutput(inner)] if floats else [])),
         }
-        name = self._layer("qconv", attrs, tuple(chain.epilogue), var)
+        name = self._layer("qconv", attrs, tuple(chain.epilogue), float_var)
         arguments = relax.Tuple([self.made[chain.data], relax.const(chain.weights), *operands])
         call = relax.op.call_dps_packed(name, arguments, out_ty=types if len(types) > 1 else types[0])
         if len(types) == 1:
             if floats:
-                self.bindings.append((var, call))
+                self.bindings.append((float_var, call))
             else:
                 self._bind(var, wanted[0], call)
             return
@@ -303,7 +308,26 @@ class _Former:
         for i, want in enumerate(wanted):
             self._bind(var, want, relax.TupleGetItem(several, i))
         if floats:
-            self.bindings.append((var, relax.TupleGetItem(several, len(wanted))))
+            self.bindings.append((float_var, relax.TupleGetItem(several, len(wanted))))
+
+    def _lines(self, var: relax.Var) -> tuple[relax.Var, int] | None:
+        """(the transpose that alone reads the floats of a chain, channels in a line of its result)."""
+        image, readers = _image(var), [r for r in self.readers.get(var, []) if not self._is_done(r, set())]
+        moves: list[relax.Var] = []
+        while len(readers) == 1 and var not in free_vars(self.main.result) and image is not None:
+            (move,) = readers
+            moves.append(move)
+            if op_name(self.values[move]) == "relax.permute_dims":
+                _, inner, columns = matrix_transpose(self.values[move]) or (0, 0, 0)
+                fits = isinstance(inner, int) and columns == image[1] * image[2] and inner >= MAX_ROWS
+                if not fits or image[0] % inner:
+                    return None
+                self.moved.update(moves)
+                return move, inner
+            if op_name(self.values[move]) != "relax.reshape":
+                return None
+            var, readers = move, self.readers.get(move, [])
+        return None
 
     def _images_of(self, var: relax.Var) -> None:
         """Everything that is wanted of a variable, as soon as it is there."""

@@ -11,7 +11,7 @@ from planes import check_padding, from_planes, to_planes
 
 from sparsec.codegen_templates import integer, qplanes
 from sparsec.codegen_templates.epilogue import EpilogueOp
-from sparsec.codegen_templates.qconv import PlanesOutput, QConv, plan_qconv
+from sparsec.codegen_templates.qconv import FloatOutput, PlanesOutput, QConv, plan_qconv
 from sparsec.codegen_templates.qplanes import Geometry
 from sparsec.codegen_templates.use import Tensor
 
@@ -81,7 +81,7 @@ def test_planes_and_floats(target, window, n, c, o, size, zero, density, dense, 
     scale = rng.uniform(1e-4, 1e-2, o)
     bias = rng.integers(-5000, 5000, o).astype(np.int32)
     written = qplanes.plain(*out, pitch, 17, 5)
-    conv = QConv(window, planes, zero, scale, bias, out, pitch, (PlanesOutput(0.37, 3, written), None))
+    conv = QConv(window, planes, zero, scale, bias, out, pitch, (PlanesOutput(0.37, 3, written), FloatOutput()))
     operands = [to_planes(x, planes, zero), w]
     types = [(written.shape(n, o), "uint8"), ((n, o, *out), "float32")]
     tensors = [Tensor("uint8", operands[0].shape), Tensor("int8", w.shape, w)]
@@ -144,7 +144,7 @@ def test_residuals_and_activations(target):
         EpilogueOp("add"),
         EpilogueOp("silu"),
     )
-    outputs = (PlanesOutput(0.02, 10, written), None)
+    outputs = (PlanesOutput(0.02, 10, written), FloatOutput())
     conv = QConv(window, planes, 100, scale, np.zeros(40, np.int32), out, 8, outputs, (written,))
     operands = [to_planes(x, planes, 100), w, bias, to_planes(shortcut, written, 17), other]
     tensors = [Tensor(str(o.dtype), o.shape, o if i in (1, 2) else None) for i, o in enumerate(operands)]
@@ -158,3 +158,27 @@ def test_residuals_and_activations(target):
     np.testing.assert_array_equal(
         from_planes(quantized, written, 40), integer.quantize(floats, float(integer.inverse(0.02)), 10, "uint8")
     )
+
+
+@AVX512
+@pytest.mark.parametrize("inner", [34, 51, 102])
+def test_lines_of_channels(target, inner):
+    rng = np.random.default_rng(inner)
+    window = Geometry((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
+    x, w, total, out, _ = case(rng, 2, 8, 102, (5, 9), window, 3, 0.7)
+    planes = qplanes.plain(5, 9, 10)
+    scale = rng.uniform(1e-4, 1e-3, 102)
+    ops = (EpilogueOp("sigmoid"),) if inner == 34 else ()
+    conv = QConv(window, planes, 3, scale, np.zeros(102, np.int32), out, 10, (FloatOutput(inner),))
+    operands = [to_planes(x, planes, 3), w]
+    tensors = [Tensor("uint8", operands[0].shape), Tensor("int8", w.shape, w)]
+    (got,), _ = run_outputs(
+        target,
+        plan_qconv(target.isa, tensors, ops, conv, "", True),
+        operands,
+        [((2, 102 // inner, 45, inner), "float32")],
+    )
+    want = integer.rescale(total, scale.astype(np.float32)[:, None, None])
+    want = want.reshape(2, 102 // inner, inner, 45).transpose(0, 1, 3, 2)
+    want = 1 / (1 + np.exp(-want.astype(np.float64))) if ops else want
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 if ops else 0)

@@ -28,11 +28,11 @@ int32_t sparsec_k_002_subtract_tir_exp_silu_strided_slice(float *restrict turned
     float *lv1_ = (void *)lv1_1;
     float *T_strided_slice_with_axes_intermediate_ = (void *)T_strided_slice_with_axes_intermediate_1;
     for (int64_t ax0_ax1_fused_ = begin; ax0_ax1_fused_ < end; ++ax0_ax1_fused_) {
+        const int32_t cse_v1_ = (ax0_ax1_fused_ + 1);
         for (int32_t ax2_ = 0; ax2_ < 4; ++ax2_) {
-            _Alignas(64) float T_subtract_intermediate_[1];
-            const int32_t cse_v1_ = ((ax0_ax1_fused_ * 4) + ax2_);
-            T_subtract_intermediate_[0] = (turned_[(cse_v1_ + 4)] - lv1_[(ax0_ax1_fused_ + 1)]);
-            T_strided_slice_with_axes_intermediate_[cse_v1_] = (sparsec_exp_float32(T_subtract_intermediate_[0]) * sparsec_sigmoid_float32(sparsec_exp_float32(T_subtract_intermediate_[0])));
+            const int32_t cse_v2_ = ((ax0_ax1_fused_ * 4) + ax2_);
+            const int32_t cse_v3_ = (cse_v2_ + 4);
+            T_strided_slice_with_axes_intermediate_[cse_v2_] = (sparsec_exp_float32((turned_[cse_v3_] - lv1_[cse_v1_])) * sparsec_sigmoid_float32(sparsec_exp_float32((turned_[cse_v3_] - lv1_[cse_v1_]))));
         }
     }
     return 0;

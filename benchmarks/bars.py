@@ -129,8 +129,7 @@ def costs(cost: Cost, folder: Store, rounds: int = 3) -> tuple[dict[str, Any], l
     case = Case(cost.network, cost.variant)
     made = build(folder.model(case, "qdq"), folder.artifact(case, "qdq"), environment={"SPARSEC_CACHE": "off"})
     loads: dict[str, list[dict[str, Any]]] = {}
-    who = [e for e in entrants(case) if e.engine.column in ("sparsec", "onnxruntime", "OpenVINO", "DeepSparse")]
-    who = [e for e in who if e.engine.column != "DeepSparse" or e.form == "integer"]
+    who = [e for e in entrants(case, every_form=False) if e.engine.column in ("sparsec", *THREE)]
     for i in range(rounds):
         again = [e for e in who if not i or e.engine.column != "DeepSparse"]  # it takes many seconds
         for timing in record(case, measure(case, folder, again, 1, 0))["engines"]:
@@ -225,7 +224,7 @@ def main() -> None:
     print("\n".join([*missing(), heading()]))
     with store(options) as folder:
         for bar in bars:
-            who = entrants(bar.case, not options.no_peers and not bar.own, own=bar.own)
+            who = entrants(bar.case, not options.no_peers and not bar.own, own=bar.own, every_form=not options.one_form)
             row = record(bar.case, measure(bar.case, folder, who, options.rounds, options.seconds)) | stamp()
             save(options.json, [row])
             print(judged(bar, row), flush=True)

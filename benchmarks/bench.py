@@ -30,6 +30,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.4, help="of each engine in each round; two calls at least")
     parser.add_argument("--no-peers", action="store_true", help="sparsec alone")
+    parser.add_argument("--one-form", action="store_true", help="peers get the form that is usually faster only")
     parser.add_argument("--json", type=Path, metavar="FILE", help="adds the rows to this file")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="models are kept there and found again")
 
@@ -107,7 +108,9 @@ def main() -> None:
                 for batch in options.batch:
                     for threads in options.threads:
                         case = Case(name, variant, batch, threads)
-                        who = entrants(case, not options.no_peers, tuple(options.forms))
+                        who = entrants(
+                            case, not options.no_peers, tuple(options.forms), every_form=not options.one_form
+                        )
                         row = record(case, measure(case, folder, who, options.rounds, options.seconds)) | stamp()
                         save(options.json, [row])
                         print(line(row), flush=True)

@@ -127,8 +127,13 @@ class Entrant:
     label: str = ""
 
 
-def entrants(case: Case, peers: bool = True, our_forms: tuple[str, ...] = ("qdq",), own: str = "") -> list[Entrant]:
-    """Who is timed on a case; `own` adds sparsec itself on another variant."""
+def entrants(
+    case: Case, peers: bool = True, our_forms: tuple[str, ...] = ("qdq",), own: str = "", every_form: bool = True
+) -> list[Entrant]:
+    """Who is timed on a case; `own` adds sparsec itself on another variant.
+
+    Peers get every form of a quantized model that they are known to like, or the one that is usually faster.
+    """
     forms = our_forms if case.quantized else ("qdq",)
     found = [Entrant(SPARSEC, form) for form in forms]
     if own:
@@ -136,7 +141,8 @@ def entrants(case: Case, peers: bool = True, our_forms: tuple[str, ...] = ("qdq"
     if peers:
         for engine in PEERS:
             if engine.python() is not None:
-                found += [Entrant(engine, form) for form in (engine.forms if case.quantized else engine.forms[:1])]
+                given = engine.forms if case.quantized else ("qdq",)
+                found += [Entrant(engine, form) for form in (given if every_form else given[:1])]
     return found
 
 

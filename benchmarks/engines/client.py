@@ -17,7 +17,8 @@ WORKER = Path(__file__).with_name("worker.py")
 
 @dataclass(frozen=True)
 class Engine:
-    """`column` is its name in tables. `forms` are those of quantized models that it is given; the faster counts."""
+    """`column` is its name in tables. `forms` are those of quantized models that it is given, the one that is
+    usually faster first."""
 
     column: str
     worker: str
@@ -35,7 +36,7 @@ class Engine:
 
 SPARSEC = Engine("sparsec", "sparsec", ("qdq",))
 PEERS = (
-    Engine("onnxruntime", "onnxruntime", ("qdq", "full_qdq")),
+    Engine("onnxruntime", "onnxruntime", ("full_qdq", "qdq")),
     Engine("OpenVINO", "OpenVINO", ("qdq",)),
     Engine("OpenVINO bf16", "OpenVINO", ("qdq",), "bf16"),
     Engine("DeepSparse", "DeepSparse", ("integer", "qdq")),

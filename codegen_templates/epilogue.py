@@ -7,6 +7,8 @@ and `element` (of the output) that every kernel's loop defines.
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +71,27 @@ VECTOR_STATEMENTS = {
     "hard_swish": "x *= vclamp(x * vset(0x1.555556p-3f) + vset(0.5f), 0, 1);",
 }
 """The same for a vector `x`; {t} is the vector of the tensor's values that belong to its lanes, or the numbers."""
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * x)))
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
+    "scale": lambda x, factor: x * factor,
+    "relu": lambda x: np.maximum(x, 0),
+    "clip": np.clip,
+    "leaky_relu": lambda x, slope: np.where(x < 0, x * slope, x),
+    "sigmoid": _sigmoid,
+    "tanh": np.tanh,
+    "silu": lambda x: x * _sigmoid(x),
+    "gelu_erf": lambda x: 0.5 * x * (1 + _erf(x * np.sqrt(0.5))),
+    "gelu_tanh": lambda x: x * _sigmoid(2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)),
+    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+}
+"""The same in numpy, float64, for the operations without a tensor: tables are made of them."""
 
 FULL_TENSOR = ("add", "mul")
 """Operations whose tensor is shaped like the output."""

@@ -27,6 +27,8 @@ class Quantized:
     zero_point: int
     planes: bool = False
     """Every feature by itself, [N/16][C][16], as gathered products read it; else in groups of four."""
+    table: bytes = b""
+    """Not empty: 256 bytes, of which the integer chooses the one that is written."""
 
 
 Rows: TypeAlias = Literal["rows"]

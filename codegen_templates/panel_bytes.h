@@ -25,4 +25,11 @@ SPARSEC_INLINE __m512i sparsec_planes_of(const vf *x, __m512 inverse, __m512i ze
     return _mm512_permutexvar_epi32(order, sparsec_quarters_of(x, inverse, zero));
 }
 
+/* Every byte's entry of a table of 256. */
+SPARSEC_INLINE __m512i sparsec_looked_up(__m512i x, const uint8_t *table) {
+    const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), x, _mm512_loadu_si512(table + 64));
+    const __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), x, _mm512_loadu_si512(table + 192));
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high);
+}
+
 #endif

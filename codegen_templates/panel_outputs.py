@@ -43,14 +43,26 @@ def panel_outputs(layouts: tuple[Layout, ...]) -> PanelOutputs:
     hows = [(i, layout) for i, layout in enumerate(layouts) if isinstance(layout, Quantized)]
     kinds = ["bytes" if isinstance(layout, Quantized) else layout for layout in layouts]
     planes = {i for i, how in hows if how.planes}
+    tables = {i: np.frombuffer(how.table, np.uint8) for i, how in hows if how.table}
     ctypes = {"bytes": "uint8_t *", "panels": "float *", "rows": "float *"}
     numbers = [np.array([inverse(how.scale), how.zero_point], np.float32) for _, how in hows]
     return PanelOutputs(
-        (*(("const float *", f"how{i}") for i, _ in hows), *((ctypes[k], f"Y{i}") for i, k in enumerate(kinds))),
-        (*(Packed(n) for n in numbers), *(Output(i) for i in range(len(layouts)))),
+        (
+            *(("const float *", f"how{i}") for i, _ in hows),
+            *(("const uint8_t *", f"table{i}") for i in tables),
+            *((ctypes[k], f"Y{i}") for i, k in enumerate(kinds)),
+        ),
+        (*map(Packed, numbers), *map(Packed, tables.values()), *(Output(i) for i in range(len(layouts)))),
         tuple(
-            {"kind": kind, "name": f"Y{i}", "how": f"how{i}", "planes": (i in planes)} for i, kind in enumerate(kinds)
+            {
+                "kind": kind,
+                "name": f"Y{i}",
+                "how": f"how{i}",
+                "planes": i in planes,
+                "table": f"table{i}" if i in tables else "",
+            }
+            for i, kind in enumerate(kinds)
         ),
         GROUP if hows else 1,
-        "_".join(_SUFFIX[kind] + "p" * (i in planes) for i, kind in enumerate(kinds)),
+        "_".join(_SUFFIX[kind] + "p" * (i in planes) + "t" * (i in tables) for i, kind in enumerate(kinds)),
     )

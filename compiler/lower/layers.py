@@ -37,6 +37,7 @@ from ...errors import InternalError
 from ..graph import Layer
 from ..target import Target
 from .program import Buffer, CodeBlob, Constant, FoundSize, KernelSource, Pointer, Size, Step
+from .tables import through_tables
 
 
 class Placer(Protocol):
@@ -181,16 +182,19 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
     attrs = layer.attrs
     weights = np.ascontiguousarray(_constant(layer, operands[1]).T)
     before, quantization = _quantization(isa, layer, weights, operands)
+    first_extra = 4 if attrs.get("dynamic") else 2
+    tensors = [operand.array for operand in operands[first_extra:]]
+    epilogue, layouts = through_tables(layer.epilogue, attrs["layouts"], tensors)
     return before + spmm.plan_spmm(
         isa,
         attrs["columns"],
         weights,
-        layer.epilogue,
+        epilogue,
         quantization,
         attrs["reason"],
         attrs["method"],
-        attrs["layouts"],
-        4 if attrs.get("dynamic") else 2,
+        layouts,
+        first_extra,
     )
 
 

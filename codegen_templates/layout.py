@@ -8,7 +8,7 @@ not depend on N. Columns that the last panel has too many hold anything.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from .use import Size, ceil_div
@@ -27,7 +27,7 @@ class Quantized:
     zero_point: int
     planes: bool = False
     """Every feature by itself, [N/16][C][16], as gathered products read it; else in groups of four."""
-    table: bytes = b""
+    table: bytes = field(default=b"", repr=False)
     """Not empty: 256 bytes, of which the integer chooses the one that is written."""
 
 

@@ -1,4 +1,4 @@
-"""After the forward pass: dead nodes out, batch normalization into the layer before it."""
+"""After the forward pass: dead nodes out, batch normalization into the layer before it, tables looked up as stored."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}
 
 
 def run(graph: Graph) -> None:
-    """Fold batch normalization, then drop what no output needs."""
+    """Fold batch normalization, gather before dequantizing, then drop what no output needs."""
     fold_batch_norm(graph)
+    gather_integers(graph)
     remove_dead(graph)
 
 
@@ -32,6 +33,34 @@ def remove_dead(graph: Graph) -> None:
     for table in (graph.constants, graph.symbols, graph.types):
         for name in [name for name in table if name not in live]:
             del table[name]
+
+
+def gather_integers(graph: Graph) -> None:
+    """Gather(DequantizeLinear(table)) becomes DequantizeLinear(Gather(table)): a table of integers stays one.
+
+    Only where one scale serves the whole table.
+    """
+    maker = {name: node for node in graph.nodes for name in node.outputs if name}
+    nodes = []
+    for node in graph.nodes:
+        table = maker.get(node.inputs[0]) if node.op_type == "Gather" and not node.domain else None
+        if table is None or not _dequantizes_constant(graph, table):
+            nodes.append(node)
+            continue
+        out, integers = node.outputs[0], f"{node.outputs[0]}/integers"
+        graph.types[integers] = TensorType(graph.types[table.inputs[0]].dtype, graph.types[out].shape)
+        looked_up = Node("Gather", [table.inputs[0], node.inputs[1]], [integers], node.attrs, node.name)
+        looked_up.version = node.version
+        name = f"{node.name}/dequantized"
+        nodes += [looked_up, Node("DequantizeLinear", [integers, *table.inputs[1:]], [out], {}, name, "", node.version)]
+    graph.nodes = nodes
+
+
+def _dequantizes_constant(graph: Graph, node: Node) -> bool:
+    if node.op_type != "DequantizeLinear" or node.domain or node.attrs.get("block_size", 0):
+        return False
+    parameters = [graph.constants.get(name) for name in node.inputs[1:] if name]
+    return node.inputs[0] in graph.constants and all(p is not None and p.size == 1 for p in parameters)
 
 
 def fold_batch_norm(graph: Graph) -> None:

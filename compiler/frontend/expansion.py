@@ -8,7 +8,7 @@ import numpy as np
 
 from .diagnostics import CannotConvert
 from .graph import Node
-from .onnx_schema import NEWEST
+from .onnx_schema import NEWEST, to_elem_type
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,10 @@ class Expansion:
     def dtype(self, name: str) -> str:
         """A tensor's dtype."""
         return self._rewriter.graph.type_of(name).dtype
+
+    def float_type(self, name: str) -> int:
+        """A tensor's type as ONNX numbers types, for Cast."""
+        return to_elem_type(self.dtype(name))
 
     def value(self, name: str) -> np.ndarray | None:
         """A constant's elements, None for anything else."""

@@ -42,8 +42,6 @@ STANDARD = frozenset(
 )
 """Those whose results were compared with onnxruntime's; what is not listed is not used."""
 
-MICROSOFT = frozenset(["BiasGelu", "FastGelu", "Gelu", "SkipLayerNormalization"])
-
 
 @functools.cache
 def _classes() -> dict[str, Any]:
@@ -54,7 +52,7 @@ def _classes() -> dict[str, Any]:
 
 def has(domain: str, op: str) -> bool:
     """Whether TVM's converter is used for an operator."""
-    return op in (STANDARD if not domain else MICROSOFT if domain == "com.microsoft" else ())
+    return not domain and op in STANDARD
 
 
 def convert(context: Context, node: Node) -> Any:

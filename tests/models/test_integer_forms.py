@@ -242,3 +242,34 @@ def test_convolutions(target, tmp_path, form):
         y = m.op("Mul", m.op("Cast", total, to=TensorProto.FLOAT), factor)
     x = np.random.default_rng(1).standard_normal((2, 6, 9, 7)).astype(np.float32)
     check(m.model(x.shape, y), target, tmp_path, x)
+
+
+@TARGET
+@pytest.mark.parametrize("stored", ["cast", "dequantize"])
+def test_weights_alone_quantized(target, tmp_path, stored):
+    """Floats meet them: dequantized at build time, and as fast as a float layer."""
+    m = Model()
+    w, scale = m.weights(24, 30), m.rng.uniform(1e-3, 1e-2, 30).astype(np.float32)
+    if stored == "cast":
+        w = m.op("Mul", m.op("Cast", w, to=TensorProto.FLOAT), scale)
+    else:
+        w = m.op("DequantizeLinear", w, scale, np.zeros(30, np.int8), axis=1)
+    x = np.random.default_rng(1).standard_normal((2, 21, 24)).astype(np.float32)
+    kernels = check(m.model(x.shape, m.op("MatMul", "x", w)), target, tmp_path, x)
+    assert sum(count for name, count in kernels.items() if name.startswith("gemm_f32")) == 1, kernels
+
+
+@pytest.mark.parametrize("order", ["gather first", "dequantize first"])
+def test_tables_stay_integers(tmp_path, order):
+    m = Model()
+    table = m.weights(500, 64)
+    how = np.array(0.02, np.float32), np.array(3, np.int8)
+    if order == "gather first":
+        y = m.op("DequantizeLinear", m.op("Gather", table, "x"), *how)
+    else:
+        y = m.op("Gather", m.op("DequantizeLinear", table, *how), "x")
+    x = np.random.default_rng(1).integers(0, 500, (2, 9))
+    model = m.model(x.shape, y, dtype=TensorProto.INT64)
+    check(model, HERE[0], tmp_path, x)
+    with sparsec.load(tmp_path / "model.so") as loaded:
+        assert table.nbytes <= loaded.manifest["weights_bytes"] < 2 * table.nbytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..diagnostics import CannotConvert
 
@@ -33,7 +33,7 @@ def activate(e: Expansion, x: str, kind: str, parameters: Sequence[float]) -> No
     names = _PARAMETERS.get(kind)
     if names is None:
         raise CannotConvert(f"its activation {kind!r} is not supported")
-    given = dict(zip(names, parameters, strict=False))
+    given: dict[str, Any] = dict(zip(names, parameters, strict=False))
     if kind == "Clip":
         limits = [e.scalar(given[name], e.input(0)) if name in given else "" for name in names]
         e.op(kind, [x, *limits], e.node.outputs[0])

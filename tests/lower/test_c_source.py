@@ -403,7 +403,7 @@ def test_nothing_but_infinities(name, axis, tmp_path):
 
 
 def test_local_memory_beyond_the_limit_falls_back(tmp_path, monkeypatch):
-    monkeypatch.setattr("sparsec.compiler.lower.c_source._STACK_BYTES", 0)
+    monkeypatch.setattr("sparsec.compiler.lower.c_statements._STACK_BYTES", 0)
     program = lowered(lambda x: op.mean(x, [1]), {"x": ((20, 12), F32)})
     assert {step.reason for step in program.steps} == {UNSCHEDULED}
     x = np.arange(240, dtype=np.float32).reshape(20, 12)

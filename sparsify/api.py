@@ -18,39 +18,41 @@ from .data import Feed, load_feeds, python_function, runner
 from .masks import check_suffix, write_masks
 from .network import Network
 from .oneshot import Outcome, Progress, prunable, run
+from .patterns import Pattern
 from .recipe import Pruning, Quantization, Recipe
 from .search import Candidate, Ledger, fast_enough, key, within_drop
 from .sources import load_weights, refuse_quantized
+from .speed import milliseconds, runs_here
 
 if TYPE_CHECKING:
     import onnx
 
     from .cost import LayerCosts
 
-Path_ = str | os.PathLike[str]
-Data = Path_ | Mapping[str, np.ndarray] | Iterable[Mapping[str, np.ndarray]]
+PathLike = str | os.PathLike[str]
+Data = PathLike | Mapping[str, np.ndarray] | Iterable[Mapping[str, np.ndarray]]
 Metric = Callable[[Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]], float]
 
 
 def sparsify(
-    model: Path_ | onnx.ModelProto,
+    model: PathLike | onnx.ModelProto,
     *,
     data: Data,
-    weights: Path_ | None = None,
-    output: Path_ | None = None,
+    weights: PathLike | None = None,
+    output: PathLike | None = None,
     sparsity: float | None = None,
     pattern: str | None = None,
     quantize: str | None = None,
     exclude: Sequence[str] = (),
-    recipe: Recipe | Path_ | None = None,
-    write_recipe: Path_ | None = None,
+    recipe: Recipe | PathLike | None = None,
+    write_recipe: PathLike | None = None,
     target: str | None = None,
     speedup: float | None = None,
     max_drop: float | None = None,
     metric: str | Metric | None = None,
-    masks: Path_ | None = None,
-    report: Path_ | None = None,
-    work: Path_ | None = None,
+    masks: PathLike | None = None,
+    report: PathLike | None = None,
+    work: PathLike | None = None,
     seed: int | None = None,
     on_progress: Progress = lambda *_: None,
 ) -> Outcome:
@@ -99,11 +101,11 @@ def sparsify(
     with _folder(work) as root:
         folder = root / key(network.model().SerializeToString(deterministic=True), _digestible(feeds), plan, target)
         folder.mkdir(exist_ok=True)
-        job = _Job(network, plan, feeds, folder, target, score, on_progress)
+        job = _Job(network, plan, feeds, folder, target, score, speedup is not None, on_progress)
         if max_drop is not None:
-            outcome = job.outcome(within_drop(job.candidate, job.dense_metric(), max_drop, job.least).sparsity)
+            outcome = job.outcome(within_drop(job.candidate, job.dense_metric(), max_drop).sparsity)
         elif speedup is not None:
-            outcome = job.outcome(fast_enough(job.candidate, speedup, job.least).sparsity)
+            outcome = job.outcome(fast_enough(job.candidate, speedup).sparsity)
         else:
             outcome = job.outcome(plan.pruning.sparsity if plan.pruning else 0.0)
         outcome.candidates = job.ledger.rows
@@ -118,7 +120,7 @@ class _Job:
 
     def __init__(
         self, network: Network, plan: Recipe, feeds: list[Feed], folder: Path, target: str | None,
-        score: Metric | None, progress: Progress,
+        score: Metric | None, timed: bool, progress: Progress,
     ) -> None:  # fmt: skip
         self.network = network
         self.plan = plan
@@ -126,9 +128,9 @@ class _Job:
         self.folder = folder
         self.target = target
         self.score = score
+        self.timed = timed or (target is not None and runs_here(target))
         self.progress = progress
         self.ledger = Ledger(folder)
-        self.least = 0.0
         self.made: dict[float, Outcome] = {}
         self.harm: dict[str, np.ndarray] = {}
         self._dense_metric: float | None = None
@@ -144,9 +146,11 @@ class _Job:
 
     def at(self, sparsity: float) -> Recipe:
         """The recipe with another sparsity."""
-        if self.plan.pruning is None:
+        pruning = self.plan.pruning
+        if pruning is None:
             return self.plan
-        return replace(self.plan, pruning=replace(self.plan.pruning, sparsity=sparsity) if sparsity else None)
+        dense = sparsity == 0 and Pattern.parse(pruning.pattern).fixed_sparsity is None
+        return replace(self.plan, pruning=None if dense else replace(pruning, sparsity=sparsity))
 
     def outcome(self, sparsity: float) -> Outcome:
         """The finished network at a sparsity."""
@@ -178,17 +182,13 @@ class _Job:
         done.network.save(path)
         score = self.score(runner(path.read_bytes())) if self.score is not None else None
         speedup = None
-        if self.target is not None or self.score is None:
-            from .speed import milliseconds
-
+        if self.timed:
             self.progress("timing", 0, 1)
             speedup = self.dense_ms() / milliseconds(path, self.feeds[0], self.target or "native")
         return Candidate(sparsity, score, speedup, done.output_error, path.stat().st_size, path.name)
 
     def dense_ms(self) -> float:
         """Measured time of the model as it was given."""
-        from .speed import milliseconds
-
         if self._dense_ms is None:
             self._dense_ms = milliseconds(self.dense_file(), self.feeds[0], self.target or "native")
         return self._dense_ms
@@ -215,7 +215,7 @@ class _Job:
 
 
 def _merge(
-    recipe: Recipe | Path_ | None, sparsity: float | None, pattern: str | None, quantize: str | None,
+    recipe: Recipe | PathLike | None, sparsity: float | None, pattern: str | None, quantize: str | None,
     exclude: Sequence[str], seed: int | None, searching: bool,
 ) -> Recipe:  # fmt: skip
     """The recipe with the single arguments put in; without a recipe int8 is on."""
@@ -251,7 +251,7 @@ def _check_search(plan: Recipe, max_drop: float | None, speedup: float | None, m
         raise SparsecError(f"the sparsity of pattern {plan.pruning.pattern} is fixed; there is nothing to search for")
 
 
-def _check_files(*paths: Path_ | None) -> None:
+def _check_files(*paths: PathLike | None) -> None:
     """Before the work is done, not after."""
     for path in paths:
         if path is not None and not Path(path).parent.is_dir():
@@ -259,7 +259,7 @@ def _check_files(*paths: Path_ | None) -> None:
 
 
 @contextmanager
-def _folder(work: Path_ | None) -> Iterator[Path]:
+def _folder(work: PathLike | None) -> Iterator[Path]:
     if work is None:
         with tempfile.TemporaryDirectory(prefix="sparsec-sparsify-") as folder:
             yield Path(folder)
@@ -274,8 +274,12 @@ def _digestible(feeds: Iterable[Feed]) -> str:
 
 
 def _write(
-    outcome: Outcome, output: Path_ | None, masks: Path_ | None, report: Path_ | None, write_recipe: Path_ | None
-) -> None:
+    outcome: Outcome,
+    output: PathLike | None,
+    masks: PathLike | None,
+    report: PathLike | None,
+    write_recipe: PathLike | None,
+) -> None:  # fmt: skip
     if output is not None:
         outcome.network.save(Path(output))
     if masks is not None:

@@ -97,9 +97,14 @@ def find_layers(network: Network, exclude: Sequence[str] = ()) -> list[Layer]:
         layer.bias = _bias(layer, network, consumers)
         if len(consumers[layer.weight]) != len(layer.nodes):
             layer.fixed = layer.float_reason = "its weight is read by other nodes too"
-        if any(fnmatchcase(n, pattern) for pattern in exclude for n in (layer.name, layer.weight)):
+        if named(layer, exclude):
             layer.fixed = layer.float_reason = "excluded"
     return list(found.values())
+
+
+def named(layer: Layer, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns fits the layer's node or weight."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns for name in (layer.name, layer.weight))
 
 
 def _layer(node: NodeProto, network: Network) -> Layer | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .data import Feed, relative_error, runner
-from .layers import Layer, find_layers
+from .layers import Layer, find_layers, named
 from .moments import Moments
 from .network import Network
 from .norms import KINDS as NORMS
@@ -106,10 +106,9 @@ def _outcome(layer: Layer) -> LayerOutcome:
 def prunable(network: Network, pruning: Pruning) -> list[Layer]:
     """All layers; those that may not be pruned say why in `fixed`."""
     layers = find_layers(network, pruning.ignore)
-    targets = {la.name for la in find_layers(network, pruning.targets) if la.fixed == "excluded"}
     pattern = Pattern.parse(pruning.pattern)
     for layer in layers:
-        if not layer.fixed and layer.name not in targets:
+        if not layer.fixed and not named(layer, pruning.targets):
             layer.fixed = "not among the targets"
         if not layer.fixed and not pattern.fits((layer.rows, layer.size // layer.rows), layer.channels):
             layer.fixed = f"{layer.rows} outputs by {layer.channels} inputs hold no whole {pattern} blocks"
@@ -178,7 +177,7 @@ def _quantize(
             row = outcome.layers[layer.name]
             row.float_reason = layer.float_reason
             if not layer.float_reason:
-                quantize_layer(layer, walk, writer, how, recipe.seed, row, dense)
+                quantize_layer(layer, walk, writer, how, recipe.seed, row)
     outcome.output_error = relative_error(walk.outputs())
     now.nodes = [n for node in now.nodes for n in walk.now.groups.get(node.name, [node])]
     if how.products and (products := quantize_products(now, feeds, writer, how)):

@@ -53,9 +53,7 @@ class Ledger:
         return row
 
 
-def within_drop(
-    get: Callable[[float], Candidate], dense_metric: float, max_drop: float, least: float = 0.0
-) -> Candidate:
+def within_drop(get: Callable[[float], Candidate], dense_metric: float, max_drop: float) -> Candidate:
     """The candidate of the highest sparsity whose metric is at most `max_drop` below the dense model's.
 
     Raises:
@@ -66,16 +64,16 @@ def within_drop(
     def good(candidate: Candidate) -> bool:
         return candidate.metric is not None and candidate.metric >= floor
 
-    best = get(least)
-    if not good(best):
+    first = get(0.0)
+    if not good(first):
         raise SparsecError(
-            f"even at a sparsity of {least:g} the metric is {best.metric:.4f}, below {floor:.4f}; "
+            f"even at a sparsity of 0 the metric is {first.metric:.4f}, below {floor:.4f}; "
             "allow a larger --max-drop, leave --quantize out, or --exclude the layers that the report names"
         )
-    return _bisect(get, best, good, least, MAX_SPARSITY)
+    return get(_bracket(get, good)[0])
 
 
-def fast_enough(get: Callable[[float], Candidate], speedup: float, least: float = 0.0) -> Candidate:
+def fast_enough(get: Callable[[float], Candidate], speedup: float) -> Candidate:
     """The candidate of the lowest sparsity that is `speedup` times as fast as the dense model.
 
     Raises:
@@ -85,7 +83,7 @@ def fast_enough(get: Callable[[float], Candidate], speedup: float, least: float 
     def slow(candidate: Candidate) -> bool:
         return candidate.speedup is not None and candidate.speedup < speedup
 
-    first = get(least)
+    first = get(0.0)
     if not slow(first):
         return first
     last = get(MAX_SPARSITY)
@@ -94,25 +92,16 @@ def fast_enough(get: Callable[[float], Candidate], speedup: float, least: float 
             f"no sparsity makes it {speedup:g}x as fast: at {MAX_SPARSITY:.0%} it is {last.speedup:.2f}x; "
             "another --pattern or --quantize int8 may"
         )
-    _, fast = _bracket(get, slow, least, MAX_SPARSITY)
-    return get(fast)
+    return get(_bracket(get, slow)[1])
 
 
-def _bracket(
-    get: Callable[[float], Candidate], low_side: Callable[[Candidate], bool], low: float, high: float
-) -> tuple[float, float]:
+def _bracket(get: Callable[[float], Candidate], low_side: Callable[[Candidate], bool]) -> tuple[float, float]:
     """Neighbouring sparsities between which `low_side` changes."""
+    low, high = 0.0, MAX_SPARSITY
     for _ in range(_ROUNDS):
         middle = round((low + high) / 2, 4)
         low, high = (middle, high) if low_side(get(middle)) else (low, middle)
     return low, high
-
-
-def _bisect(
-    get: Callable[[float], Candidate], first: Candidate, good: Callable[[Candidate], bool], low: float, high: float
-) -> Candidate:
-    found, _ = _bracket(get, good, low, high)
-    return get(found) if found != low else first
 
 
 def key(*parts: Any) -> str:

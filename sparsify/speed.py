@@ -17,15 +17,20 @@ from ..runtime_stub.cpu import host_features, host_machine
 _SECONDS = 1.0
 
 
+def runs_here(target: str) -> bool:
+    """Whether this CPU runs what is built for the target."""
+    row = resolve(target)
+    return row.machine == host_machine() and set(row.requires) <= set(host_features())
+
+
 def milliseconds(model: Path, feed: Mapping[str, np.ndarray], target: str, threads: int = 1) -> float:
     """Median time of one run with inputs of `feed`'s shapes.
 
     Raises:
         SparsecError: the model cannot be built for the target, or this CPU cannot run it.
     """
-    row = resolve(target)
-    if row.machine != host_machine() or not set(row.requires) <= set(host_features()):
-        raise SparsecError(f"--speedup is measured, and this CPU cannot run what is built for {row.name}")
+    if not runs_here(target):
+        raise SparsecError(f"--speedup is measured, and this CPU cannot run what is built for {target}")
     with tempfile.TemporaryDirectory(prefix="sparsec-speed-") as folder:
         shapes = {name: tuple(array.shape) for name, array in feed.items()}
         artifact = build(model, target=target, output=Path(folder) / "model.so", shapes=shapes)

@@ -80,7 +80,7 @@ class Stream:
         needed = {n for node in self._nodes(later, by_name) for n in reads(node)} | set(self.network.outputs)
         needed |= set(extra)
         made = {name for node in nodes for name in node.output if name}
-        wanted = [name for name in self._ordered(made) if name in needed]
+        wanted = sorted(made & needed)
         taken = [n for n in dict.fromkeys(n for node in nodes for n in reads(node)) if n in self.where]
         if wanted:
             self._run(nodes, taken, wanted)
@@ -89,10 +89,6 @@ class Stream:
                 self._path(name, i).unlink()
             del self.where[name]
         self.piece += 1
-
-    @staticmethod
-    def _ordered(names: set[str]) -> list[str]:
-        return sorted(names)
 
     def _nodes(self, names: Sequence[str], by_name: dict[str, NodeProto]) -> list[NodeProto]:
         return [node for name in names for node in self.groups.get(name, [by_name[name]])]

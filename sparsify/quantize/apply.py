@@ -26,13 +26,11 @@ if TYPE_CHECKING:
 _DAMPING = 0.01
 
 
-def quantize_layer(
-    layer: Layer, walk: Walk, writer: Writer, how: Quantization, seed: int, row: LayerOutcome, dense: Network
-) -> None:
+def quantize_layer(layer: Layer, walk: Walk, writer: Writer, how: Quantization, seed: int, row: LayerOutcome) -> None:
     """Writes the layer in int8, or leaves it and says why in `row.float_reason`.
 
-    The weights are fitted to what the dense layer gave on its own input, given the quantized input; the bias takes over
-    the difference of the means.
+    The weights are rounded so that on the quantized input the layer gives what it gave on the float one; the bias takes
+    over the difference of the means.
     """
     network = walk.now.network
     ranges = {name: activation_range(walk, name, how) for name in dict.fromkeys(layer.inputs)}
@@ -128,9 +126,14 @@ def quantize_products(network: Network, feeds: Sequence[Feed], writer: Writer, h
             bound.add(array)
     histograms = [bound.histogram() for bound in bounds]
     for feed in feeds:
-        for i, array in enumerate(run.run(names, dict(feed))):
-            histograms[i] = histograms[i].plus(array)
-    ranges = {n: RANGES[how.activations](h) for n, h in zip(names, histograms, strict=True)}
+        arrays = run.run(names, dict(feed))
+        histograms = [histogram.plus(array) for histogram, array in zip(histograms, arrays, strict=True)]
+    ranges = {
+        name: RANGES[how.activations](histogram)
+        for name, histogram, array in zip(names, histograms, arrays, strict=True)
+        if array.dtype == np.float32
+    }
+    products = [node for node in products if all(name in ranges for name in node.input)]
     nodes: list[NodeProto] = []
     for node in network.nodes:
         if any(node is product for product in products):

@@ -75,6 +75,12 @@ def test_masks_survive_quantization(name):
         assert 0.45 < (~mask).mean() < 0.55
 
 
+def test_n_of_m_needs_no_sparsity():
+    dense, feeds = case("perceptron")
+    done = sparsec.sparsify(dense, data=feeds, pattern="2:4", quantize="none")
+    assert [layer.sparsity for layer in done.layers.values()] == [0.5, 0.5]
+
+
 def test_layers_that_stay_dense_say_why():
     dense, feeds = case("pixels")
     done = sparsec.sparsify(dense, data=feeds, sparsity=0.5, quantize="none", exclude=["head"])

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from .catalogue import find, source
-from .epilogue import FULL_TENSOR, EpilogueOp, epilogue_text, vector_lines
+from .epilogue import FULL_TENSOR, NUMBERS, EpilogueOp, epilogue_text, vector_lines
 from .tile_epilogue import Quantization
 from .use import OUT, KernelUse, Operand, Packed, Size, ceil_div
 
@@ -63,7 +63,8 @@ def plan_gemv(
     symbol = f"sparsec_k_{name}"
     with_tensors = [(n, op) for n, op in zip(text.parameters, (o for o in epilogue if o.takes_operand), strict=True)]
     lanes = tuple(
-        f"load_lanes({tensor} + {'at' if op.kind in FULL_TENSOR else 'first'}, mask)" for tensor, op in with_tensors
+        tensor if op.kind in NUMBERS else f"load_lanes({tensor} + {'at' if op.kind in FULL_TENSOR else 'first'}, mask)"
+        for tensor, op in with_tensors
     )
     unit = source(
         row.template, name, symbol=symbol, kind=kind, storage=storage, flip=signed,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from reference import apply_epilogue
 
 from sparsec.codegen_templates import integer
-from sparsec.codegen_templates.epilogue import EpilogueOp
+from sparsec.codegen_templates.epilogue import EpilogueOp, fake_quantize_operand
 from sparsec.codegen_templates.gemv import plan_gemv, stored_bytes
 from sparsec.codegen_templates.tile_epilogue import constant_quantization
 
@@ -56,6 +56,18 @@ def test_int8_is_exact(target, m, k, n, density, storage, zero, signed, extreme)
     uses = plan_gemv(target.isa, n, w, (), how, "", storage, signed)
     got, _ = run_uses(target, uses, [given_x, w], (n, m))
     np.testing.assert_array_equal(got, integer.rescale(integer.accumulate(x, zero, w.T, 0), scale))
+
+
+@AVX512
+def test_round_trip_through_bytes(target):
+    rng = np.random.default_rng(4)
+    w, x = (rng.integers(0, 100, (r, 32)) for r in (19, 3))
+    w, x, ops = w.astype(np.int8), x.astype(np.uint8), (EpilogueOp("fake_quantize"), EpilogueOp("relu"))
+    numbers, scale = fake_quantize_operand(0.5, 99, "uint8"), np.full(19, 1e-3, np.float32)
+    uses = plan_gemv(target.isa, 3, w, ops, constant_quantization(w, 60, scale, None), "", "dense")
+    got, _ = run_uses(target, uses, [x, w, numbers], (3, 19))
+    sums = integer.rescale(integer.accumulate(x, 60, w.T, 0), scale)
+    np.testing.assert_array_equal(got, np.maximum(integer.round_trip(sums, 0.5, 99, "uint8"), 0))
 
 
 def test_bytes_that_are_stored():

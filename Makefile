@@ -35,9 +35,11 @@ types: $(READY)     ## checks the package as it is installed, from outside of th
 
 docs: $(READY)      ## writes the generated tables
 	$(PY) docs/generate.py
+	$(PY) benchmarks/tables.py
 
 docs-check: $(READY)
 	$(PY) docs/generate.py --check
+	$(PY) benchmarks/tables.py --check
 
 golden: $(READY)    ## rewrites the golden files
 	$(PY) -m pytest -q -n 2 --dist loadgroup tests/golden tests/docs tests/onnx_suite --update-golden

@@ -31,7 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=0.4, help="of each engine in each round; two calls at least")
     parser.add_argument("--no-peers", action="store_true", help="sparsec alone")
     parser.add_argument("--one-form", action="store_true", help="peers get the form that is usually faster only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="adds the rows to this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="adds the rows to this file; an older row of the same case goes"
+    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="models are kept there and found again")
 
 
@@ -60,7 +62,17 @@ def save(path: Path | None, rows: list[dict[str, Any]]) -> None:
     old = json.loads(path.read_text()) if path.exists() else []
     key = ("network", "variant", "batch", "threads", "kind")
     new = {tuple(r.get(k) for k in key): r for r in [*old, *rows]}
-    path.write_text(json.dumps(list(new.values()), indent=1) + "\n")
+    lines = ",\n".join(json.dumps(_rounded(r)) for r in new.values())
+    path.write_text(f"[\n{lines}\n]\n")
+
+
+def _rounded(value: Any) -> Any:
+    """Floats to five digits, which is more than any clock here is worth."""
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rounded(v) for v in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
 def stamp() -> dict[str, str]:

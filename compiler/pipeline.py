@@ -40,6 +40,7 @@ from .passes.recognize_attention import recognize_attention
 from .passes.recognize_float_attention import recognize_float_attention
 from .passes.recognize_layer_norm import recognize_layer_norm
 from .passes.round_trips import drop_round_trips
+from .passes.unsigned_activations import unsigned_activations
 from .target import Target
 
 
@@ -180,6 +181,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("hoist", "activations from behind data movement to the product before it", _pass(hoist_activations), _script),
     Stage("transposes", "transposes that reshapes hide", _pass(merge_transposes), _script),
     Stage("integer_forms", "integer products in the form of quantize and dequantize", _pass(integer_forms), _script),
+    Stage("unsigned", "signed 8-bit activations as unsigned ones", _pass(unsigned_activations), _script),
     Stage("round_trips", "quantizations that a later one repeats", _pass(drop_round_trips), _script),
     Stage("attention", "attention with quantized operands, whole", _attention, _script),
     Stage("qconv", "convolutions of quantized images, and what lies between them", _quantized_convolutions, _script),

@@ -107,11 +107,11 @@ def _round_trip(
     """(its end, what it is) of a round trip through 8 bits that begins at `reader`, if floats are read of it."""
     if anchor.family not in _SETTLED or op_name(values[reader]) != "relax.quantize":
         return None
-    for end in readers.get(reader, ()):
-        found = round_trip(values[end], values)
-        if found is not None and not read_by_products_alone(end, readers, values):
-            return end, found
-    return None
+    end = next(iter(readers.get(reader, ())), None)
+    found = None if end is None else round_trip(values[end], values)
+    if end is None or found is None or read_by_products_alone(end, readers, values):
+        return None
+    return end, found
 
 
 def _quantized_again(

@@ -70,7 +70,7 @@ def read_by_products_alone(
 
 
 def drop_round_trips(graph: Graph) -> Graph:
-    """Without those that another one repeats."""
+    """Without those that another one repeats, and with one dequantization of each tensor."""
     main = Dataflow.of(graph)
     values = main.values()
     readers: dict[relax.Var, list[relax.Var]] = {}
@@ -79,8 +79,15 @@ def drop_round_trips(graph: Graph) -> Graph:
             readers.setdefault(read, []).append(var)
     results = set(free_vars(main.result))
     replaced: dict[relax.Var, relax.Expr] = {}
+    first: dict[tuple[relax.Var, float, int], relax.Var] = {}
     bindings = []
     for var, value in main.bindings:
+        back = parameters(value, values) if op_name(value) == "relax.dequantize" else None
+        if back is not None and isinstance(value.args[0], relax.Var) and var not in results:
+            same = first.setdefault((value.args[0], *back), var)
+            if not same.same_as(var):  # each reader of an integer tensor may have its own dequantization
+                replaced[var] = replaced.get(same, same)
+                continue
         trip = round_trip(value, values)
         if trip is not None and var not in results and _repeated(var, trip, readers, values, results):
             replaced[var] = replaced.get(trip.source, trip.source)

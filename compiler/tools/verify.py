@@ -112,8 +112,10 @@ def is_quantized(proto: onnx.ModelProto) -> bool:
     return any(n.op_type in _QUANTIZED_OPS for n in proto.graph.node)
 
 
+_QUANTIZING_OPS = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "QGemm"}
+"""Their outputs are integers: the next layer gets the reference's own, whatever kernel wrote them."""
 _QUANTIZED_OPS = {
-    "QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm",
+    *_QUANTIZING_OPS, "QLinearConv", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat",
 }  # fmt: skip
 
 
@@ -194,7 +196,7 @@ def _compare_layers(
 
     produced = {name for node in proto.graph.node for name in node.output if name}
     written = {name for layer in manifest["layers"] for name in layer["nodes"]}
-    written |= {n.output[0] for n in proto.graph.node if n.op_type == "QuantizeLinear"}
+    written |= {o for n in proto.graph.node if n.op_type in _QUANTIZING_OPS for o in n.output}
     written |= {o["name"] for o in manifest["outputs"]}
     wanted = [n for node in proto.graph.node for n in node.output if n in produced & written]
     values = reference(with_outputs(proto, wanted), case, wanted)

@@ -164,15 +164,15 @@ def settled():
         tq = QuantizeLinear (turned, step, middle)
         td = DequantizeLinear (tq, step, middle)
         again = MatMul (td, wd)
-        aq = QuantizeLinear (again, step, middle)
-        ad = DequantizeLinear (aq, step, middle)
+        aq = QuantizeLinear (again, step, level)
+        ad = DequantizeLinear (aq, step, level)
         y = Sigmoid (ad)
     """
     w = (np.arange(16, dtype=np.int64).reshape(4, 4) % 11 - 5).astype(np.int8)
     points = {"middle": np.uint8(128), "level": np.int8(0), "w": w}
     weights = [scalar("step", 0.0625)]
     weights += [numpy_helper.from_array(np.asarray(value), name) for name, value in points.items()]
-    shown = {f"{name}.py.txt" for name in ("integer_forms", "round_trips", "fuse_layers")}
+    shown = {f"{name}.py.txt" for name in ("integer_forms", "unsigned", "round_trips", "fuse_layers")}
     return model("settled", lines, [4, 4], [4, 4], weights), {"target": "avx2"}, shown
 
 
@@ -227,8 +227,8 @@ def test_golden(written, request):
 
 PASSES = {
     "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "transposes": "attention",
-    "integer_forms": "integers", "round_trips": "settled", "attention": "integers", "qconv": "images",
-    "plan_planes": "images", "hoist": "images", "float_attention": "attention", "choose": "integers",
+    "integer_forms": "integers", "unsigned": "settled", "round_trips": "settled", "attention": "integers",
+    "qconv": "images", "plan_planes": "images", "hoist": "images", "float_attention": "attention", "choose": "integers",
     "layouts": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from generators.graph import FORMS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 import sparsec
 from sparsec.compiler.target import TARGETS, host_features
@@ -273,3 +274,37 @@ def test_tables_stay_integers(tmp_path, order):
     check(model, HERE[0], tmp_path, x)
     with sparsec.load(tmp_path / "model.so") as loaded:
         assert table.nbytes <= loaded.manifest["weights_bytes"] < 2 * table.nbytes
+
+
+class _Calibration:
+    """A few sentences for onnxruntime's quantizer."""
+
+    def __init__(self, config: BertConfig) -> None:
+        rng = np.random.default_rng(0)
+        shape = (1, config.seq)
+        zeros, ones = np.zeros(shape, np.int64), np.ones(shape, np.int64)
+        self.rest = [
+            {"input_ids": rng.integers(0, config.vocabulary, shape), "attention_mask": ones, "token_type_ids": zeros}
+            for _ in range(2)
+        ]
+
+    def get_next(self):
+        return self.rest.pop() if self.rest else None
+
+
+@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+def test_onnxruntimes_static_quantizer(tmp_path, form):
+    """It quantizes every operator it can, signed in one of the forms; each reader dequantizes for itself."""
+    small = BertConfig(layers=1, hidden=32, heads=2, inner=48, vocabulary=50, seq=19)
+    onnx.save(bert(small), str(tmp_path / "float.onnx"))
+    types = {"activation_type": QuantType.QInt8} if form == "QDQ" else {"activation_type": QuantType.QUInt8}
+    quantize_static(
+        tmp_path / "float.onnx", tmp_path / "model.onnx", _Calibration(small), quant_format=QuantFormat[form],
+        weight_type=QuantType.QInt8, **types,
+    )  # fmt: skip
+    path = sparsec.build(tmp_path / "model.onnx", target=HERE[0], output=tmp_path / "model.so")
+    report = verify(tmp_path / "model.onnx", path, per_layer=True)
+    assert report.ok, [row for row in report.rows if not row.ok]
+    with sparsec.load(path) as loaded:
+        kernels = Counter(layer["kernel"] for layer in loaded.manifest["layers"])
+    assert integer_kernels(kernels) == 9, kernels  # seven linear layers and two products of activations

@@ -56,7 +56,10 @@ def plan_conv(
         scalars = (O, O // geometry.groups, planes.plane, planes.phase, planes.pitch, out_h, out_w, *taps)
         pointers = (source_planes, Packed(np.ascontiguousarray(weights, np.float32)), *extra, OUT)
         reason = f"depthwise {kernel_h}x{kernel_w}"
-        return [*uses, KernelUse(kernel.name, symbol, (unit,), pointers, scalars, x.shape[0] * O, reason, macs)]
+        return [
+            *uses,
+            KernelUse(kernel.name, symbol, (unit,), pointers, scalars, x.shape[0] * O, reason, macs, images=x.shape[0]),
+        ]
     name = f"{kernel.name}_{text.suffix}".rstrip("_")
     symbol, tile_symbol = f"sparsec_k_{name}", f"sparsec_tile_{kernel.name}"
     tile = source("conv2d_tile", f"tile_{kernel.name}", tile_symbol=tile_symbol, mr=kernel.rows, nv=kernel.vectors)
@@ -73,7 +76,10 @@ def plan_conv(
     packed = pack_weights(weights, geometry.groups, kernel.rows)
     reason = f"dense {kernel_h}x{kernel_w}" + (f" in {geometry.groups} groups" if geometry.groups > 1 else "")
     pointers = (source_planes, Packed(packed), *extra, OUT)
-    return [*uses, KernelUse(kernel.name, symbol, (tile, unit), pointers, scalars, extent, reason, macs)]
+    return [
+        *uses,
+        KernelUse(kernel.name, symbol, (tile, unit), pointers, scalars, extent, reason, macs, images=x.shape[0]),
+    ]
 
 
 def pack_weights(weights: np.ndarray, groups: int, rows: int) -> np.ndarray:

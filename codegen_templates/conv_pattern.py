@@ -77,7 +77,7 @@ def plan_pattern(
     extent = images * ceil_div(positions, run) * len(blocks)
     per_position = weights.size if dense else int(np.count_nonzero(weights))
     macs = product((images, target.height, target.width)) * per_position
-    return KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, "", macs)
+    return KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, "", macs, images=images)
 
 
 def whole_tensors(epilogue: tuple[EpilogueOp, ...]) -> dict[str, int]:

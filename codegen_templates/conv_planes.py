@@ -91,7 +91,7 @@ def _depthwise(
     scalars = (O, O // geometry.groups, planes.plane, *(t.plane for t in tensors), planes.pitch)
     images: Size = out.shape[0]
     macs = product((images, target.height, target.width)) * weights.size
-    return KernelUse(row.name, symbol, (unit,), pointers, scalars, images * O, "", macs)
+    return KernelUse(row.name, symbol, (unit,), pointers, scalars, images * O, "", macs, images=images)
 
 
 def _size(tensor: Tensor) -> tuple[int, int]:

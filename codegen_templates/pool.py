@@ -41,6 +41,7 @@ def plan_pool(
             scalars,
             x.shape[0] * x.shape[1],
             f"{kind} over {kernel[0]}x{kernel[1]}",
+            images=x.shape[0],
         )
     ]
 
@@ -53,4 +54,6 @@ def plan_global_average(isa: str, x: Tensor, layouts: Mapping[int, Planes] | Non
     own = layouts[0] if layouts else plain_planes(*x.shape[2:])
     scalars = (own.plane, own.filled, own.height * own.width)
     extent = x.shape[0] * x.shape[1]
-    return [KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), scalars, extent, "mean of planes")]
+    return [
+        KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), scalars, extent, "mean of planes", images=x.shape[0])
+    ]

@@ -88,6 +88,8 @@ class KernelUse:
     macs: Size = 0
     grain: int = 1
     n_outputs: int = 1
+    images: Size = 0
+    """Not 0: the range and the first axis of every tensor are so many images, which the call treats one by one."""
 
 
 @dataclass(frozen=True)

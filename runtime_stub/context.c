@@ -382,34 +382,60 @@ static int64_t nanoseconds_now(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+/* The part of a step that is for `count` of `images`; all of it for 1 of 1. */
+static int32_t run_step(sparsec_context *c, int32_t i, int64_t count, int64_t images, int32_t threads, int64_t *last) {
+    const sparsec_step *step = &c->program->steps[i];
+    job j = {.frame = &c->frame, .step = step, .extent = step->extent(c->dims) / images * count, .parts = 1};
+    if (j.extent <= 0) return SPARSEC_OK;
+    j.units = (j.extent + step->grain - 1) / step->grain;
+    if (threads > 1 && step->cost / images * count > SERIAL_NANOSECONDS) {
+        j.parts = j.units < threads ? (int32_t)j.units : threads;
+    }
+    if (j.parts == 1) {
+        run_part(&j, 0);
+    } else if (c->parallel_for) {
+        c->parallel_for(c->parallel_for_user, run_part_in_default_env, &j, j.parts);
+    } else {
+        sparsec_pool_run(c->pool, run_part, &j, j.parts);
+    }
+    if (c->layer_nanoseconds) {
+        const int64_t now = nanoseconds_now();
+        c->layer_nanoseconds[i] += now - *last;
+        *last = now;
+    }
+    int32_t status = atomic_load(&j.status);
+    if (status == SPARSEC_ERR_INDEX) {
+        return sparsec_fail(c, status, "%s: an index lies outside of the tensor", step->label);
+    }
+    return status ? sparsec_fail(c, status, "%s failed", step->label) : SPARSEC_OK;
+}
+
+/* As many images at once as there are threads: each thread has one, and what it wrote last is in its caches. */
+static int32_t run_walk(sparsec_context *c, const sparsec_walk *walk, int32_t threads, int64_t *last) {
+    const int64_t images = walk->images(c->dims), most = threads < walk->most ? threads : walk->most;
+    int32_t status = SPARSEC_OK;
+    for (int64_t first = 0; first < images && !status; first += most) {
+        const int64_t count = images - first < most ? images - first : most;
+        c->frame.first_image = first;
+        for (int32_t i = walk->first; i < walk->last && !status; ++i) status = run_step(c, i, count, images, threads, last);
+    }
+    return status;
+}
+
 static int32_t run_steps(sparsec_context *c) {
     const int32_t threads = c->pool && sparsec_pool_is_orphan(c->pool) ? 1 : c->threads;
     int64_t last = c->layer_nanoseconds ? nanoseconds_now() : 0;
-    for (int32_t i = 0; i < c->program->n_steps; ++i) {
-        const sparsec_step *step = &c->program->steps[i];
-        job j = {.frame = &c->frame, .step = step, .extent = step->extent(c->dims), .parts = 1};
-        if (j.extent <= 0) continue;
-        j.units = (j.extent + step->grain - 1) / step->grain;
-        if (threads > 1 && step->cost > SERIAL_NANOSECONDS) j.parts = j.units < threads ? (int32_t)j.units : threads;
-        if (j.parts == 1) {
-            run_part(&j, 0);
-        } else if (c->parallel_for) {
-            c->parallel_for(c->parallel_for_user, run_part_in_default_env, &j, j.parts);
+    const sparsec_walk *walk = c->program->walks, *end = walk + c->program->n_walks;
+    int32_t status = SPARSEC_OK;
+    for (int32_t i = 0; i < c->program->n_steps && !status;) {
+        if (walk < end && walk->first == i) {
+            status = run_walk(c, walk, threads, &last);
+            i = walk++->last;
         } else {
-            sparsec_pool_run(c->pool, run_part, &j, j.parts);
+            status = run_step(c, i++, 1, 1, threads, &last);
         }
-        if (c->layer_nanoseconds) {
-            const int64_t now = nanoseconds_now();
-            c->layer_nanoseconds[i] += now - last;
-            last = now;
-        }
-        int32_t status = atomic_load(&j.status);
-        if (status == SPARSEC_ERR_INDEX) {
-            return sparsec_fail(c, status, "%s: an index lies outside of the tensor", step->label);
-        }
-        if (status) return sparsec_fail(c, status, "%s failed", step->label);
     }
-    return SPARSEC_OK;
+    return status;
 }
 
 int32_t sparsec_prepare(sparsec_context *context, const sparsec_shape *shapes, int32_t n_inputs) {

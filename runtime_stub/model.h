@@ -18,6 +18,7 @@ typedef struct sparsec_frame {
     void *const *inputs;          /* input tensors' data, in manifest order; compact row-major, element-aligned */
     void *const *outputs;         /* output tensors' data: the caller's buffers or places in the arena */
     int64_t *dims;                /* the values of program->dims in this run; steps write those that they find */
+    int64_t first_image;          /* of a walk: where the images of the moment begin */
 } sparsec_frame;
 
 /* Computes the slice [begin, end) of the step's range axis. Returns a sparsec_status. */
@@ -30,6 +31,14 @@ typedef struct sparsec_step {
     int64_t cost;                           /* estimated nanoseconds in one thread, at the dims' upper bounds */
     const char *label;                      /* ONNX node name(s), for error messages */
 } sparsec_step;
+
+/* Steps [first, last) that a run goes through for at most `most` images at a time: each step's range begins with the
+ * axis of images, and its buffers in the arena that nothing else uses hold `most` of them. */
+typedef struct sparsec_walk {
+    int32_t first, last;
+    int64_t most;
+    int64_t (*images)(const int64_t *dims);
+} sparsec_walk;
 
 /* A dynamic dimension: bound at sparsec_prepare by the input shapes, or found by a step of the run. */
 typedef struct sparsec_dim {
@@ -58,11 +67,12 @@ typedef struct sparsec_program {
     const char *isa;      /* what the kernels need, e.g. "avx512vnni"; "" for the baseline */
     const uint64_t *cpu_features; /* n_cpu_features ids of sparsec_cpu_feature (cpu.h) that must be present */
     int32_t n_cpu_features;
-    int32_t n_inputs, n_outputs, n_steps;
+    int32_t n_inputs, n_outputs, n_steps, n_walks;
     int32_t n_dims, n_found_dims; /* bound by the inputs; after them those that steps find */
     const sparsec_tensor_info *inputs, *outputs;
     const sparsec_dim *dims;
     const sparsec_step *steps;
+    const sparsec_walk *walks; /* n_walks, in the order of their steps */
     uint64_t arena_bytes; /* at the dims' upper bounds; covers every arena_offset above */
     const unsigned char *weights;
     uint64_t weights_bytes;

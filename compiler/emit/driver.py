@@ -9,8 +9,9 @@ from functools import lru_cache
 import jinja2
 
 from ..lower.memory import MemoryPlan, itemsize, root_of
-from ..lower.program import Buffer, CodeBlob, Constant, FoundSize, Pointer, Program, Size, Step
+from ..lower.program import Buffer, CodeBlob, Constant, FoundSize, Pointer, Program, Size, Step, Walk
 from ..lower.sizes import product, to_c, upper
+from ..lower.walks import MOST
 from ..target import Target
 from .weights import WeightsWriter
 
@@ -79,8 +80,15 @@ class DriverWriter:
         self._inputs = {buffer.id: i for i, buffer in enumerate(program.inputs)}
         self._outputs = {root_of(program, buffer): i for i, buffer in enumerate(program.outputs)}
 
-    def place(self, pointer: Pointer) -> str:
-        """C expression for a pointer's address inside a frame `f`."""
+    def place(self, pointer: Pointer, walk: Walk | None = None) -> str:
+        """C expression for a pointer's address inside a frame `f`, in a walk for the images of the moment."""
+        at = self._address(pointer)
+        if walk is None or not isinstance(pointer, Buffer) or root_of(self.program, pointer) in walk.inside:
+            return at
+        nbytes = self._size(product(pointer.shape[1:]) * itemsize(pointer.dtype))
+        return f"(void *)((char *){at} + f->first_image * {nbytes})"
+
+    def _address(self, pointer: Pointer) -> str:
         if isinstance(pointer, CodeBlob):
             return f"(void *)sparsec_code_{pointer.name}"
         if isinstance(pointer, FoundSize):
@@ -110,9 +118,9 @@ class DriverWriter:
             upper(step.macs, self.program.dims) / (lanes * _VECTORS_PER_NANOSECOND) + nbytes / _BYTES_PER_NANOSECOND
         )
 
-    def _step(self, step: Step) -> _StepText:
+    def _step(self, step: Step, walk: Walk | None) -> _StepText:
         scalars = [self._size(s) for s in step.scalars]
-        arguments = [self.place(p) for p in step.pointers] + scalars + ["begin", "end"]
+        arguments = [self.place(p, walk) for p in step.pointers] + scalars + ["begin", "end"]
         return _StepText(
             step.symbol,
             arguments,
@@ -120,7 +128,7 @@ class DriverWriter:
             step.grain,
             self._cost(step),
             c_string(", ".join(step.nodes) or step.symbol),
-            any("dims[" in s for s in scalars),
+            any("dims[" in a for a in arguments),
         )
 
     def _tensor(self, buffer: Buffer, axes_name: str | None) -> _TensorText:
@@ -144,7 +152,8 @@ class DriverWriter:
         prototypes: dict[str, tuple[int, int]] = {}
         for step in program.steps:
             prototypes[step.symbol] = (len(step.pointers), len(step.scalars))
-        steps = [self._step(s) for s in program.steps]
+        walk_of = {i: walk for walk in program.walks for i in range(walk.first, walk.last)}
+        steps = [self._step(s, walk_of.get(i)) for i, s in enumerate(program.steps)]
         # Input AXES arrays are numbered in the order the template meets them: inputs that have axes.
         inputs, numbered = [], 0
         for buffer in program.inputs:
@@ -158,6 +167,8 @@ class DriverWriter:
             model_sha256=model_sha256,
             prototypes=[(name, *counts) for name, counts in sorted(prototypes.items())],
             steps=steps,
+            walks=[(w.first, w.last, self._size(w.images)) for w in program.walks],
+            most_images=MOST,
             codes=sorted({p.name for s in program.steps for p in s.pointers if isinstance(p, CodeBlob)}),
             inputs=inputs,
             outputs=outputs,

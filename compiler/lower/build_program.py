@@ -17,6 +17,7 @@ from .layers import lower_layer
 from .program import Buffer, Constant, Dim, KernelSource, Program, Size, Step
 from .sizes import product, substitute
 from .tir import TirFunction, compile_functions
+from .walks import find_walks
 
 _COPY = KernelSource(
     "copy_bytes",
@@ -71,7 +72,11 @@ class _Builder:
         for var, value in self.main.bindings:
             self.values[var] = self._bind(var, value)
         outputs = self._outputs(self._value(self.main.result), inputs, output_names)
-        return Program(self.dims, tuple(inputs), tuple(outputs), self.steps, self.aliases, list(self.sources.values()))
+        program = Program(
+            self.dims, tuple(inputs), tuple(outputs), self.steps, self.aliases, list(self.sources.values())
+        )
+        program.walks = find_walks(program)
+        return program
 
     def _compile_tir(self) -> None:
         """Every TIR function that `main` calls, under the name of its first call's place."""

@@ -97,7 +97,7 @@ def lower_layer(
         pointers = tuple(place(p) for p in use.pointers)
         steps.append(
             Step(use.symbol, pointers, use.n_outputs, use.scalars, use.extent, use.grain, use.kernel, (layer.tensor,),
-                 use.reason, use.macs)
+                 use.reason, use.macs, use.images)
         )  # fmt: skip
     return steps
 

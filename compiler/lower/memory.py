@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from .program import Buffer, Program
 from .sizes import product, upper
+from .walks import MOST
 
 ALIGNMENT = 64
 _BITS = {"bool": 8}
@@ -32,10 +33,7 @@ def itemsize(dtype: str) -> int:
 
 def root_of(program: Program, buffer: Buffer) -> int:
     """The id of the buffer whose memory `buffer` shares."""
-    identity = buffer.id
-    while identity in program.aliases:
-        identity = program.aliases[identity]
-    return identity
+    return program.root(buffer)
 
 
 def plan_memory(program: Program) -> MemoryPlan:
@@ -46,12 +44,16 @@ def plan_memory(program: Program) -> MemoryPlan:
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     size: dict[int, int] = {}
+    inside = frozenset().union(*(walk.inside for walk in program.walks))
 
     def touch(buffer: Buffer, time: int) -> None:
         root = root_of(program, buffer)
         first[root] = min(first.get(root, time), time)
         last[root] = max(last.get(root, time), time)
-        nbytes = upper(product(buffer.shape), program.dims) * itemsize(buffer.dtype)
+        shape = buffer.shape
+        if root in inside:
+            shape = (min(MOST, upper(shape[0], program.dims)), *shape[1:])
+        nbytes = upper(product(shape), program.dims) * itemsize(buffer.dtype)
         size[root] = max(size.get(root, 0), -(-nbytes // ALIGNMENT) * ALIGNMENT)
 
     for buffer in program.inputs:
@@ -63,6 +65,12 @@ def plan_memory(program: Program) -> MemoryPlan:
     for output in program.outputs:
         if isinstance(output, Buffer):
             touch(output, len(program.steps))
+    for walk in program.walks:  # what is not inside lives from the first image to the last
+        for step in program.steps[walk.first : walk.last]:
+            for pointer in step.pointers:
+                if isinstance(pointer, Buffer) and root_of(program, pointer) not in inside:
+                    touch(pointer, walk.first)
+                    touch(pointer, walk.last - 1)
 
     offsets: dict[int, int] = {}
     placed: list[int] = []

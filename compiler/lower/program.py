@@ -92,6 +92,19 @@ class Step:
     """Names of the ONNX tensors that this step computes or helps to compute."""
     reason: str = ""
     macs: Size = 0
+    images: Size = 0
+    """Not 0: the range and the first axis of every buffer are so many images, which the step treats one by one."""
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Steps [first, last) that a run goes through for a few of the `images`, then for the next few."""
+
+    first: int
+    last: int
+    images: Size
+    inside: frozenset[int]
+    """Ids of buffers that hold only the images of the moment."""
 
 
 @dataclass
@@ -106,3 +119,11 @@ class Program:
     aliases: dict[int, int] = field(default_factory=dict)
     """Buffer id -> id of the buffer whose memory it is (reshapes)."""
     sources: list[KernelSource] = field(default_factory=list)
+    walks: list[Walk] = field(default_factory=list)
+
+    def root(self, buffer: Buffer) -> int:
+        """The id of the buffer whose memory `buffer` shares."""
+        identity = buffer.id
+        while identity in self.aliases:
+            identity = self.aliases[identity]
+        return identity

@@ -15,6 +15,8 @@ from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, c
 _RUN_BYTES = 512 << 10
 """Of input planes that should stay in the L2 cache while the blocks of output channels pass by."""
 _TILE = 16
+_MOST_TOGETHER = 4
+"""Images that meet a block of weights one after the other, where they are small."""
 
 
 def plan_pattern(
@@ -72,7 +74,17 @@ def plan_pattern(
         *(Packed(tile_segments(t, planes.pitch, readable)) for t in (target, *tensors)),
         *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
     )  # fmt: skip
-    scalars = (O, channels * planes.plane, O * target.plane, *(t.plane for t in tensors), planes.pitch, run, readable)
+    together = min(_MOST_TOGETHER, max(1, _RUN_BYTES // (4 * channels * planes.plane)))
+    scalars = (
+        O,
+        channels * planes.plane,
+        O * target.plane,
+        *(t.plane for t in tensors),
+        planes.pitch,
+        run,
+        readable,
+        together,
+    )
     images: Size = out.shape[0]
     extent = images * ceil_div(positions, run) * len(blocks)
     per_position = weights.size if dense else int(np.count_nonzero(weights))

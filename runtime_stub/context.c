@@ -410,9 +410,10 @@ static int32_t run_step(sparsec_context *c, int32_t i, int64_t count, int64_t im
     return status ? sparsec_fail(c, status, "%s failed", step->label) : SPARSEC_OK;
 }
 
-/* As many images at once as there are threads: each thread has one, and what it wrote last is in its caches. */
+/* A few images at once for each thread: what it wrote last is in its caches. */
 static int32_t run_walk(sparsec_context *c, const sparsec_walk *walk, int32_t threads, int64_t *last) {
-    const int64_t images = walk->images(c->dims), most = threads < walk->most ? threads : walk->most;
+    const int64_t images = walk->images(c->dims), wanted = threads * walk->per_thread;
+    const int64_t most = wanted < walk->most ? wanted : walk->most;
     int32_t status = SPARSEC_OK;
     for (int64_t first = 0; first < images && !status; first += most) {
         const int64_t count = images - first < most ? images - first : most;

@@ -32,11 +32,11 @@ typedef struct sparsec_step {
     const char *label;                      /* ONNX node name(s), for error messages */
 } sparsec_step;
 
-/* Steps [first, last) that a run goes through for at most `most` images at a time: each step's range begins with the
+/* Steps [first, last) that a run goes through for `per_thread` images a thread, at most `most`, at a time: each step's range begins with the
  * axis of images, and its buffers in the arena that nothing else uses hold `most` of them. */
 typedef struct sparsec_walk {
     int32_t first, last;
-    int64_t most;
+    int64_t per_thread, most;
     int64_t (*images)(const int64_t *dims);
 } sparsec_walk;
 

@@ -167,7 +167,7 @@ class DriverWriter:
             model_sha256=model_sha256,
             prototypes=[(name, *counts) for name, counts in sorted(prototypes.items())],
             steps=steps,
-            walks=[(w.first, w.last, self._size(w.images)) for w in program.walks],
+            walks=[(w.first, w.last, w.per_thread, self._size(w.images)) for w in program.walks],
             most_images=MOST,
             codes=sorted({p.name for s in program.steps for p in s.pointers if isinstance(p, CodeBlob)}),
             inputs=inputs,

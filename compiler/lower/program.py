@@ -103,6 +103,7 @@ class Walk:
     first: int
     last: int
     images: Size
+    per_thread: int
     inside: frozenset[int]
     """Ids of buffers that hold only the images of the moment."""
 

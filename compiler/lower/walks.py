@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from itertools import groupby
 
+import numpy as np
+
 from .program import Buffer, Program, Size, Step, Walk
-from .sizes import upper
+from .sizes import product, upper
 
 MOST = 8
-"""Images that a walk takes at once. The run takes as many as it has threads, up to this."""
+"""Images that a walk takes at once, whatever the number of threads."""
+_BYTES = 6 << 20
+"""That the images of a thread may occupy in one step, to stay in the caches."""
+_PER_THREAD = 4
 
 
 def find_walks(program: Program) -> list[Walk]:
@@ -19,8 +24,24 @@ def find_walks(program: Program) -> list[Walk]:
         members = list(group)
         first, last, images = members[0][0], members[-1][0] + 1, members[0][1]
         if text != "0" and last - first > 1 and upper(images, program.dims) > 1:
-            walks.append(Walk(first, last, images, _inside(program, first, last)))
+            walks += _parts(program, first, last, images)
     return walks
+
+
+def _parts(program: Program, first: int, last: int, images: Size) -> list[Walk]:
+    """A walk with few images, then walks with more: where images are small, weights are read once for several."""
+    largest, per_thread = 0, []
+    for step in reversed(program.steps[first:last]):
+        buffers = [p for p in step.pointers if isinstance(p, Buffer)]
+        nbytes = sum(upper(product(b.shape[1:]), program.dims) * np.dtype(b.dtype).itemsize for b in buffers)
+        largest = max(largest, nbytes)
+        per_thread.append(min(_PER_THREAD, max(1, _BYTES // max(1, largest))))
+    parts = []
+    for count, group in groupby(range(first, last), lambda i: per_thread[last - 1 - i]):
+        members = list(group)
+        begin, end = members[0], members[-1] + 1
+        parts.append(Walk(begin, end, images, count, _inside(program, begin, end)))
+    return parts
 
 
 def _images(step: Step) -> Size:

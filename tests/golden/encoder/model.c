@@ -46,6 +46,10 @@ static const sparsec_step STEPS[] = {
     {0, 0, 1, 0, ""},
 };
 
+static const sparsec_walk WALKS[] = {
+    {0, 0, 0, 0, 0},
+};
+
 /* Inputs and outputs */
 static const sparsec_axis INPUT_0_AXES[] = { {0, 0}, {-1, 3}, {-1, 8} };
 static const sparsec_tensor_info INPUTS[] = {
@@ -78,10 +82,12 @@ const sparsec_program sparsec_the_program = {
     .n_dims = 1,
     .n_found_dims = 0,
     .n_steps = 3,
+    .n_walks = 0,
     .inputs = INPUTS,
     .outputs = OUTPUTS,
     .dims = DIMS,
     .steps = STEPS,
+    .walks = WALKS,
     .arena_bytes = UINT64_C(1152),
     .weights = sparsec_weights_blob,
     .weights_bytes = UINT64_C(832),

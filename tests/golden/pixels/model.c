@@ -67,6 +67,10 @@ static const sparsec_step STEPS[] = {
     {0, 0, 1, 0, ""},
 };
 
+static const sparsec_walk WALKS[] = {
+    {0, 0, 0, 0, 0},
+};
+
 /* Inputs and outputs */
 static const sparsec_axis INPUT_0_AXES[] = { {-1, 1}, {-1, 2}, {-1, 8}, {-1, 8} };
 static const sparsec_tensor_info INPUTS[] = {
@@ -98,10 +102,12 @@ const sparsec_program sparsec_the_program = {
     .n_dims = 0,
     .n_found_dims = 0,
     .n_steps = 6,
+    .n_walks = 0,
     .inputs = INPUTS,
     .outputs = OUTPUTS,
     .dims = DIMS,
     .steps = STEPS,
+    .walks = WALKS,
     .arena_bytes = UINT64_C(2176),
     .weights = sparsec_weights_blob,
     .weights_bytes = UINT64_C(336),

@@ -73,6 +73,12 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("gemv_u8s8_dense", "few columns, 16 outputs in lanes, exact int32 sums; epilogue", ("avx512",), "gemv"),
     *_plain("gemv_u8s8_mask", "the same, zeros not stored: a bit per weight", ("avx512",), "gemv"),
     *_plain("gemv_u8s8_mask4", "the same, blocks of 1x4 zeros not stored: a bit per block", ("avx512",), "gemv"),
+    *_plain(
+        "n_of_m_u8s8",
+        "int8 W·X with at most 4 of 8 weights (2:4, 4:8), places as data; epilogue",
+        ("avx512",),
+        "n_of_m",
+    ),
     *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", ("avx512",), "spmm"),
     Kernel(
         "depthwise_planes_avx512",

@@ -22,6 +22,7 @@ from ...codegen_templates import (
     gather,
     gemm,
     gemv,
+    n_of_m,
     norm,
     pool,
     qconv,
@@ -185,6 +186,11 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
     first_extra = 4 if attrs.get("dynamic") else 2
     tensors = [operand.array for operand in operands[first_extra:]]
     epilogue, layouts = through_tables(layer.epilogue, attrs["layouts"], tensors)
+    if attrs["method"] == "n_of_m":
+        assert quantization is not None
+        return before + n_of_m.plan_n_of_m(
+            isa, attrs["columns"], weights, epilogue, quantization, attrs["reason"], layouts, first_extra
+        )
     return before + spmm.plan_spmm(
         isa,
         attrs["columns"],

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...codegen_templates import n_of_m
 from ...codegen_templates.gathered import gather_blocks
 from ...codegen_templates.gemv import MAX_COLUMNS, Storage, stored_bytes
 from ...codegen_templates.pattern import rows_per_block
@@ -26,6 +27,7 @@ _GEMM_EFFICIENCY = 0.95
 _UNIT_CODE_BYTES, _LOAD_CODE_BYTES, _GATHER_CODE_BYTES = 7, 10, 36
 _PAIR_CYCLES, _GATHER_CYCLES = 0.6, 3.3
 """Of gathered code: it does not multiply faster than once a cycle, either."""
+_N_OF_M_CYCLES = 1.5
 _SAMPLED_BLOCKS = 2
 _WEIGHT_BANDWIDTH = 9.0
 """Bytes of weights per cycle from memory."""
@@ -42,7 +44,7 @@ CODE_LIMIT = 2.0
 
 @dataclass(frozen=True)
 class Choice:
-    """`gemm`: rows times panels; `dense`, `pattern`, `gather`: panels, a loop or straight-line code; `gemv_*`: rows."""
+    """`gemm`: rows times panels; `dense`, `pattern`, `gather`, `n_of_m`: panels; `gemv_*`: rows."""
 
     kernel: str
     reason: str
@@ -167,6 +169,14 @@ def _gather_u8s8(weights: np.ndarray, columns: int) -> Prediction:
     return Prediction(_once(cycles * _tiles(columns), nbytes, _CODE_BANDWIDTH), nbytes, is_code=True)
 
 
+def _n_of_m_u8s8(weights: np.ndarray, columns: int) -> Prediction | None:
+    if not n_of_m.fits(weights):
+        return None
+    rows = -(-len(weights) // n_of_m.BLOCK) * n_of_m.BLOCK
+    cycles = _N_OF_M_CYCLES * rows * weights.shape[1] / n_of_m.GROUP * _tiles(columns)
+    return Prediction(_once(cycles, weights.nbytes, _WEIGHT_BANDWIDTH), weights.nbytes)
+
+
 def _gemv_u8s8(storage: Storage) -> Predictor:
     return lambda weights, columns: _gemv(weights, columns, storage, "u8s8")
 
@@ -186,6 +196,7 @@ INTEGER: dict[str, Predictor] = {
     "dense": _dense_u8s8,
     "pattern": _pattern_u8s8,
     "gather": _gather_u8s8,
+    "n_of_m": _n_of_m_u8s8,
     "gemv_dense": _gemv_u8s8("dense"),
     "gemv_mask": _gemv_u8s8("mask"),
     "gemv_mask4": _gemv_u8s8("mask4"),

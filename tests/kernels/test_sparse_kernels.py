@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import ACTIVATIONS, apply_epilogue
 
-from sparsec.codegen_templates import integer, norm, spmm
+from sparsec.codegen_templates import integer, n_of_m, norm, spmm
 from sparsec.codegen_templates.epilogue import EpilogueOp, fake_quantize_operand
 from sparsec.codegen_templates.layout import PANELS, ROWS, Quantized, panel_shape
 from sparsec.codegen_templates.tile_epilogue import constant_quantization
@@ -298,3 +298,32 @@ def check_gathered(target, rng, w, n, zero, extreme) -> None:
     uses = spmm.plan_spmm(target.isa, n, w, (), constant_quantization(w, zero, scale, None), "", "gather")
     got, _ = run_uses(target, uses, [panels, w], (n, m))
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
+
+
+@AVX512
+@SWEEP
+@given(
+    m=st.integers(1, 60),
+    k=st.integers(1, 12),
+    n=st.integers(1, 40),
+    zero=st.sampled_from([0, 128, 255]),
+    most=st.integers(0, 4),
+    extreme=st.booleans(),
+)
+def test_four_of_eight_is_exact(target, m, k, n, zero, most, extreme):
+    rng = np.random.default_rng([m, k, n, zero])
+    kept = rng.random((m, k, 8)).argsort(2) < most
+    w = rng.choice([-128, 127], kept.shape) if extreme else rng.integers(-128, 128, kept.shape)
+    w = (w * kept).astype(np.int8).reshape(m, 8 * k)
+    x = (rng.choice([0, 255], (n, 8 * k)) if extreme else rng.integers(0, 256, (n, 8 * k))).astype(np.uint8)
+    scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
+    assert n_of_m.fits(w)
+    panels = to_panels(target, x, quantized=True)
+    uses = n_of_m.plan_n_of_m(target.isa, n, w, (), constant_quantization(w, zero, scale, None), "")
+    got, _ = run_uses(target, uses, [panels, w], (n, m))
+    np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
+
+
+def test_what_is_not_four_of_eight():
+    assert not n_of_m.fits(np.ones((3, 12), np.int8))
+    assert not n_of_m.fits(np.repeat(np.array([[1, 0]], np.int8), [5, 3], axis=1))

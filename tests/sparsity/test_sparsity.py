@@ -47,6 +47,10 @@ def test_unstructured_int8_is_gathered():
     assert choose_integer(integers(0.1, "unstructured"), 128, among=("dense", "pattern")).kernel == "pattern"
 
 
+def test_two_of_four_needs_no_code():
+    assert choose_integer(integers(0.5, "2:4"), 128).kernel == "n_of_m"
+
+
 def test_code_has_a_limit():
     choice = choose_integer(integers(0.55, "unstructured"), 1024)
     assert choice.kernel == "dense"

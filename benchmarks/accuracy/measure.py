@@ -87,7 +87,7 @@ def bytes_of(network: Network) -> bytes:
 
 
 def speed(row: Row, folder: Path, threads: int, rounds: int) -> str:
-    """Median times of the artifact, the dense one, and onnxruntime on both models."""
+    """Median times of the artifact, the dense one, and onnxruntime on both; artifacts in the folder are built once."""
     from models import sample
 
     from sparsec.runtime_stub.inputs import random_inputs
@@ -97,7 +97,9 @@ def speed(row: Row, folder: Path, threads: int, rounds: int) -> str:
     runs = {}
     inputs: dict = {}
     for name, path in (("sparse", sparse), ("dense", task.model())):
-        artifact = sparsec.build(path, output=folder / f"{name}.so", dims=task.DIMS, shapes=task.SHAPES)
+        artifact = folder / f"{Path(path).stem}.so"
+        if not artifact.is_file():
+            sparsec.build(path, output=artifact, dims=task.DIMS, shapes=task.SHAPES)
         model = sparsec.load(artifact, threads=threads)
         inputs.update(random_inputs(model.manifest))
         options = ort.SessionOptions()
@@ -122,7 +124,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", help="Parts of names of rows; default: all.")
     parser.add_argument("--allocation", default="uniform")
     parser.add_argument("--no-magnitude", action="store_true", help="Leaves the comparison out.")
-    parser.add_argument("--speed", action="store_true", help="Times what is in the folder; --models must be given.")
+    parser.add_argument("--speed", action="store_true", help="Times what an earlier run left in --models.")
     parser.add_argument("--models", type=Path, help="Folder for the models; default: a temporary one.")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=8)

@@ -143,7 +143,10 @@ def plan_qconv(
 
 
 def run_of(tiles: int, depth: int, blocks: int) -> int:
-    """Tiles that one unit of the range takes."""
+    """Tiles that one unit of the range takes; `depth` vectors of each stay in the cache from block to block.
+
+    They are groups of channels that are read, and lines of channels, to which every block adds its part.
+    """
     cached = max(_MIN_RUN, _RUN_BYTES // (depth * GROUP * TILE))
     shared = max(_MIN_RUN, -(-tiles * blocks // _MIN_UNITS))
     return min(tiles, cached, shared)

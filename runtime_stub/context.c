@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "context.h"
@@ -44,6 +45,15 @@ int32_t sparsec_refuse(char *message, size_t size, int32_t status, const char *t
 }
 
 /* --- context ----------------------------------------------------------------------------------------------------- */
+
+/* Large arenas ask for large pages: the planes of a layer lie far apart, and each is a page of its own otherwise. */
+static void *new_arena(size_t bytes) {
+    const size_t large = (size_t)2 << 20;
+    void *arena = NULL;
+    if (posix_memalign(&arena, bytes < large ? 64 : large, bytes + 64)) return NULL;
+    if (bytes >= large) madvise(arena, bytes / large * large, MADV_HUGEPAGE); /* no harm if the system has none */
+    return arena;
+}
 
 int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options *options, sparsec_context **context,
                                char *message, size_t message_size) {
@@ -91,7 +101,7 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
     c->dims = calloc((size_t)program->n_dims + (size_t)program->n_found_dims + 1, sizeof *c->dims);
     c->output_extents = calloc((size_t)program->n_outputs + 1, sizeof *c->output_extents);
     void *arena = o.workspace;
-    if (!arena && posix_memalign(&c->owned_arena, 64, program->arena_bytes + 64) == 0) arena = c->owned_arena;
+    if (!arena) arena = c->owned_arena = new_arena(program->arena_bytes);
     if (!c->inputs || !c->outputs || !c->dims || !c->output_extents || !arena) {
         sparsec_context_destroy(c);
         return sparsec_refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);

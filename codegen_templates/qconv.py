@@ -138,7 +138,7 @@ def plan_qconv(
     macs = images * (conv.out[0] * conv.out[1] * (weights.size if dense else int(np.count_nonzero(weights))))
     return [
         KernelUse(row.name, symbol, (unit,), tuple(pointers), tuple(scalars), extent, reason, macs,
-                  n_outputs=len(conv.outputs))
+                  n_outputs=len(conv.outputs), images=images)
     ]  # fmt: skip
 
 

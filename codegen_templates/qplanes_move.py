@@ -25,7 +25,7 @@ def plan_to_planes(isa: str, x: Tensor, planes: Planes, scale: float, zero_point
     scalars = (channels, height, width, planes.pitch, planes.lead, planes.positions, zero_point)
     extent = images * groups(channels)
     reason = "quantized into planes" if kind == "float" else "planes"
-    return [KernelUse(row.name, symbol, (unit,), (Operand(0), *numbers, OUT), scalars, extent, reason)]
+    return [KernelUse(row.name, symbol, (unit,), (Operand(0), *numbers, OUT), scalars, extent, reason, images=images)]
 
 
 def plan_from_planes(isa: str, planes: Planes, out: Tensor) -> list[KernelUse]:
@@ -36,7 +36,8 @@ def plan_from_planes(isa: str, planes: Planes, out: Tensor) -> list[KernelUse]:
     unit = source(row.template, name, symbol=symbol, signed=out.dtype == "int8")
     images, channels, height, width = out.shape
     scalars = (channels, height, width, planes.pitch, planes.lead, planes.positions)
-    return [KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), scalars, images * groups(channels), "to NCHW")]
+    extent = images * groups(channels)
+    return [KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), scalars, extent, "to NCHW", images=images)]
 
 
 def plan_copy_planes(
@@ -66,7 +67,8 @@ def plan_copy_planes(
         )  # fmt: skip
         if repeat != (1, 1):
             scalars += repeat
-        uses.append(KernelUse(row.name, symbol, (unit,), (Operand(i), places, OUT), scalars, images * depth, reason))
+        pointers = (Operand(i), places, OUT)
+        uses.append(KernelUse(row.name, symbol, (unit,), pointers, scalars, images * depth, reason, images=images))
         first += depth
     return uses
 
@@ -90,4 +92,4 @@ def plan_pool_planes(
     )  # fmt: skip
     reason = f"max over {window.kernel[0]}x{window.kernel[1]}"
     extent = x.shape[0] * x.shape[1]
-    return [KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), scalars, extent, reason)]
+    return [KernelUse(row.name, symbol, (unit,), (Operand(0), OUT), scalars, extent, reason, images=x.shape[0])]

@@ -60,4 +60,4 @@ def occupied_blocks(kept: np.ndarray, rows: int, columns: int) -> np.ndarray | N
     M, K = kept.shape
     if M % rows or K % columns:
         return None
-    return kept.reshape(M // rows, rows, K // columns, columns).any((1, 3))
+    return np.asarray(kept.reshape(M // rows, rows, K // columns, columns).any((1, 3)))

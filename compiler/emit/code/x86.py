@@ -8,6 +8,7 @@ keeps no stack and calls nothing. tests/emit compares the bytes with those of an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,7 +47,8 @@ def encode(code: AnyCode) -> bytes:
     at = -(-4 * (3 * len(code.blocks) + 1) // LINE) * LINE
     offsets = []
     padded = []
-    for block, lines in zip(code.blocks, ahead, strict=True):
+    blocks: Sequence[RowBlock | GatherBlock] = code.blocks
+    for block, lines in zip(blocks, ahead, strict=True):
         function = encode_block(code, block, lines)
         offsets.append(at)
         padded.append(function + b"\xcc" * (-len(function) % LINE))
@@ -95,7 +97,9 @@ def _straight_bytes(block: RowBlock) -> int:
 def encode_block(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_AHEAD) -> bytes:
     """One block's function."""
     if isinstance(code, GatherCode):
+        assert isinstance(block, GatherBlock)
         return encode_gather(code, block, ahead)
+    assert isinstance(block, RowBlock)
     begin = reload if code.resumes else clear
     zero = b"".join(begin(r) for r in range(block.rows))
     stored = b"".join(store(r) for r in range(block.rows))
@@ -159,7 +163,9 @@ def _loads(x: np.ndarray, displacement: np.ndarray) -> np.ndarray:
 def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_AHEAD) -> str:
     """The same function as text (GNU as, Intel syntax): the reference that tests compare with."""
     if isinstance(code, GatherCode):
+        assert isinstance(block, GatherBlock)
         return gather_assembler(code, block, ahead)
+    assert isinstance(block, RowBlock)
     mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
     lines = ["endbr64"]
     for r in range(block.rows):

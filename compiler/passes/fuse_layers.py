@@ -79,6 +79,8 @@ def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
                 operands.append(relax.const(numbers))
                 inside |= {reader, last}
                 again[last] = reader, found
+                if uses[reader] > 1:  # the integers are read too, and made of what the layer ends with
+                    break
                 continue
             step = None if reader in inside else epilogue_op(last, values[reader], anchor.channel_axis, values)
             if step is None:

@@ -57,7 +57,7 @@ def integer_product(var: relax.Var, call: tvm.ir.Call, values: Values, *, groups
     if x is None or w is None or not x.per_tensor:
         return None
     weights = constant(w.data, values)
-    if weights is not None and weights.ndim == 2 and w.known and isinstance(x.data, relax.Var) and x.axes is None:
+    if weights is not None and weights.ndim == 2 and w.known and isinstance(x.data, relax.Var):
         return _linear(x, w, weights, groups_of_four)
     return _activations(var, x, w)
 
@@ -100,7 +100,8 @@ def _linear(x: _Operand, w: _Operand, weights: np.ndarray, groups_of_four: bool)
         centred = centred.astype(np.int8)
     weight_scale = np.broadcast_to(w.scale.reshape(-1).astype(np.float32), (columns,))
     attrs: dict[str, object] = {"dynamic": not x.known, "bias": None, "scale": weight_scale}
-    operands = [x.data, relax.const(np.ascontiguousarray(centred))]
+    data = x.data if x.axes is None else relax.op.permute_dims(x.data, x.axes)
+    operands = [data, relax.const(np.ascontiguousarray(centred))]
     if x.known:
         assert isinstance(x.zero, np.ndarray)
         attrs["zero_point"] = int(x.zero.reshape(())) + (128 if str(x.data.ty.dtype) == "int8" else 0)

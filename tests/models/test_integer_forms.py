@@ -204,6 +204,21 @@ def test_qoperator(target, tmp_path, form):
 
 
 @TARGET
+def test_integers_that_are_read_as_such_too(target, tmp_path):
+    """A transpose of 8 bits before a product; 8-bit results that are outputs beside what is computed of them."""
+    m = Model()
+    how = np.array(0.04, np.float32), np.array(120, np.uint8)
+    out = np.array(0.1, np.float32), np.array(100, np.uint8)
+    q = m.op("Transpose", m.op("QuantizeLinear", "x", *how), perm=[1, 0])
+    scale = m.rng.uniform(1e-3, 1e-2, 30).astype(np.float32)
+    y = m.op("QLinearMatMul", q, *how, m.weights(22, 30), scale, np.zeros(30, np.int8), *out)
+    z = m.op("Relu", m.op("Add", m.op("DequantizeLinear", y, *out), np.ones(30, np.float32)))
+    x = np.random.default_rng(1).standard_normal((22, 21)).astype(np.float32)
+    kernels = check(m.model(x.shape, y, z), target, tmp_path, x, 0.1 / 10)
+    assert integer_kernels(kernels) == 1, kernels
+
+
+@TARGET
 def test_qoperator_elementwise(target, tmp_path):
     m = Model()
     a = np.array(0.04, np.float32), np.array(120, np.uint8)

@@ -57,9 +57,11 @@ def load_weights(network: Network, path: Path) -> dict[str, np.ndarray]:
     scales: dict[str, np.ndarray] = {}
     used: dict[str, str] = {}
     for layer in layers:
-        module = _match(layer, weights)
+        module = _match(layer, weights, path)
         if module is None:
             continue
+        if module in used:
+            raise InputError(f"{path}: {module} may be layer {used[module]} or {layer.name}; give it its full name")
         weight = weights[module]
         values = weight.values if layer.kind == "Conv" else layer.stored(weight.values)
         if values.shape != layer.shape:
@@ -89,16 +91,18 @@ def _others(network: Network, tensors: dict[str, np.ndarray], layers: set[str]) 
             network.constants[name] = array.astype(old.dtype)
 
 
-def _match(layer: Layer, weights: dict[str, Weight]) -> str | None:
-    """The module whose name ends as the layer's, or the other way round; the longest if there are several."""
-    names = [layer.weight.removesuffix(".weight")] + [
-        node.name.strip("/").rpartition("/")[0].replace("/", ".") for node in layer.nodes
-    ]
-    found = [
-        module for module in weights for name in names
-        if name and (f".{name}".endswith(f".{module}") or f".{module}".endswith(f".{name}"))
-    ]  # fmt: skip
-    return max(found, key=len, default=None)
+def _match(layer: Layer, weights: dict[str, Weight], where: Path) -> str | None:
+    """The module whose name ends the layer's, the longest of them; else the one whose name the layer's ends."""
+    names = [layer.weight.removesuffix(".weight")]
+    names += [node.name.strip("/").rpartition("/")[0].replace("/", ".") for node in layer.nodes]
+    names = [name for name in names if name]
+    inside = [module for module in weights for name in names if f".{name}".endswith(f".{module}")]
+    if inside:
+        return max(inside, key=len)
+    around = {module for module in weights for name in names if f".{module}".endswith(f".{name}")}
+    if len(around) > 1:
+        raise InputError(f"{where}: layer {layer.name} may be {' or '.join(sorted(around))}; export it with full names")
+    return around.pop() if around else None
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], int | None]:

@@ -127,6 +127,20 @@ def test_refusals(tmp_path):
         result(tmp_path / "empty")
 
 
+@pytest.mark.parametrize("names", [("a.head", "b.head"), ("dense",)])
+def test_names_that_fit_twice_are_refused(tmp_path, names):
+    """Two modules for one layer, and one module for two layers."""
+    source = exported()
+    if names == ("dense",):
+        source.graph.node[3].name = "/other/dense/Gemm"
+        source.graph.node[3].input[1] = source.graph.initializer[2].name = "onnx::Gemm_9"
+    tensors = {f"{name}.weight": np.zeros((8, 24), np.float32) for name in names}
+    if names == ("dense",):
+        tensors = {"dense.weight": np.zeros((24, 32), np.float32)}
+    with pytest.raises(InputError, match=" may be "):
+        sparsec.sparsify(source, data=DATA, weights=checkpoint(tmp_path, tensors))
+
+
 def test_a_quantized_model_is_refused():
     done = sparsec.sparsify(perceptron(), data=DATA)
     with pytest.raises(InputError, match="quantized already"):

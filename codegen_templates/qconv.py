@@ -18,6 +18,8 @@ _RUN_BYTES = 512 << 10
 """Of planes that should stay in the L2 cache while the blocks of rows pass by."""
 _MIN_UNITS = 8
 """Parts of an image's work, for several threads to share."""
+_PAIRED = 32
+"""Tiles from which on there is an even number of runs."""
 _MIN_RUN = 4
 """Tiles: with fewer the code of a block is fetched for too little."""
 
@@ -149,7 +151,10 @@ def run_of(tiles: int, depth: int, blocks: int) -> int:
     """
     cached = max(_MIN_RUN, _RUN_BYTES // (depth * GROUP * TILE))
     shared = max(_MIN_RUN, -(-tiles * blocks // _MIN_UNITS))
-    return min(tiles, cached, shared)
+    runs = -(-tiles // min(tiles, cached, shared))
+    if tiles >= _PAIRED:
+        runs += runs % 2  # two threads get the same number of positions, however many blocks there are
+    return -(-tiles // runs)
 
 
 def _compiled(

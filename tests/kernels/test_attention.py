@@ -31,21 +31,18 @@ def in_panels(x: np.ndarray, how: Quantized) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(-1, 16, rows.shape[1] // 4, 4).transpose(0, 2, 1, 3))
 
 
+WAYS = [(False, ROWS), (True, OUT), (True, ROWS), (False, OUT)]
+"""Operands are panels; the output's layout."""
+SIZES = {64: (1, 128, 128, 2), 32: (3, 37, 37, 3), 20: (2, 5, 70, 2), 4: (1, 1, 1, 1), 48: (4, 3, 18, 1)}
+CASES = [(SIZES[d], d, True, *way) for d in (64, 32) for way in WAYS]
+CASES += [(SIZES[d], d, masked, *WAYS[1]) for d, masked in ((20, True), (4, False), (48, True))]
+CASES += [((1, 16, 16, 1), 64, False, *WAYS[1]), (SIZES[20], 20, False, *WAYS[0])]
+
+
 @AVX512
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(("panels", "layout"), [(False, ROWS), (True, OUT), (True, ROWS), (False, OUT)])
-@pytest.mark.parametrize(
-    ("b", "s", "t", "h", "d"),
-    [
-        (1, 16, 16, 1, 64),
-        (3, 37, 37, 3, 32),
-        (2, 5, 70, 2, 20),
-        (1, 1, 1, 1, 4),
-        (1, 128, 128, 2, 64),
-        (4, 3, 18, 1, 48),
-    ],
-)
-def test_attention(target, masked, panels, layout, b, s, t, h, d):
+@pytest.mark.parametrize(("size", "d", "masked", "panels", "layout"), CASES)
+def test_attention(target, size, d, masked, panels, layout):
+    b, s, t, h = size
     rng = np.random.default_rng([b, s, t, d])
     q, k, v = (rng.standard_normal((b, n, h, d)).astype(np.float32) for n in (s, t, t))
     q[0, 0, 0, :2] = 1e20, -1e20

@@ -34,39 +34,39 @@ SPARSEC_INLINE vf vfake_quantize(vf x, const float *how) {
 }
 
 #if defined(__AVX512F__)
-/* F(t) - 1/2 of the normal distribution for t = 5.5 / 31 * (i + r), |r| <= 1/2: a cubic in r for each i. */
+/* 1 - F(t) of the normal distribution for t = 5.5 / 31 * (i + r), |r| <= 1/2: a cubic in r for each i. */
 static const float SPARSEC_NORMAL[4][32] = {
-    {0x0.0p+0f, 0x1.2066bp-4f, 0x1.1bf1bcp-3f, 0x1.9f2eeap-3f, 0x1.0b5018p-2f, 0x1.3ffc72p-2f,
-     0x1.6d01dap-2f, 0x1.924c7p-2f, 0x1.b03b8ap-2f, 0x1.c784a6p-2f, 0x1.d91272p-2f, 0x1.e5e568p-2f,
-     0x1.eef9a8p-2f, 0x1.f5344ep-2f, 0x1.f9589p-2f, 0x1.fc03b8p-2f, 0x1.fdae4cp-2f, 0x1.feb06ep-2f,
-     0x1.ff47cep-2f, 0x1.ff9dd4p-2f, 0x1.ffcd32p-2f, 0x1.ffe67cp-2f, 0x1.fff39p-2f, 0x1.fffa1ep-2f,
-     0x1.fffd4cp-2f, 0x1.fffeccp-2f, 0x1.ffff7ap-2f, 0x1.ffffc8p-2f, 0x1.ffffeap-2f, 0x1.fffff8p-2f,
-     0x1.fffffcp-2f, 0x1.0p-1f},
-    {0x1.21ea56p-4f, 0x1.1d634cp-4f, 0x1.1039ep-4f, 0x1.f73fe2p-5f, 0x1.c2c034p-5f, 0x1.8737dep-5f,
-     0x1.4906d4p-5f, 0x1.0c2592p-5f, 0x1.a785p-6f, 0x1.441896p-6f, 0x1.e0a7aap-7f, 0x1.596054p-7f,
-     0x1.e0f652p-8f, 0x1.4482aep-8f, 0x1.a85502p-9f, 0x1.0cd532p-9f, 0x1.4a143cp-10f, 0x1.88b84ap-11f,
-     0x1.c4c4f6p-12f, 0x1.f9d33ep-13f, 0x1.11cb1cp-13f, 0x1.1f369ep-14f, 0x1.23f464p-15f, 0x1.1f93e4p-16f,
-     0x1.127d0ap-17f, 0x1.fbc094p-19f, 0x1.c7120ap-20f, 0x1.8b373ep-21f, 0x1.4c98eep-22f, 0x1.0f39fcp-23f,
-     0x1.aca6cp-25f, 0x0.0p+0f},
-    {0x0.0p+0f, -0x1.1ee86ap-10f, -0x1.11b16p-9f, -0x1.7b828cp-9f, -0x1.c54aa6p-9f, -0x1.ebdedap-9f,
-     -0x1.f086cep-9f, -0x1.d83916p-9f, -0x1.aa541p-9f, -0x1.6f27a4p-9f, -0x1.2ea052p-9f, -0x1.de9aaap-10f,
-     -0x1.6bb6aep-10f, -0x1.09fd28p-10f, -0x1.76c5acp-11f, -0x1.fd17c4p-12f, -0x1.4d9658p-12f, -0x1.a5fcc4p-13f,
-     -0x1.01c068p-13f, -0x1.302f68p-14f, -0x1.5ae90ep-15f, -0x1.7e6f26p-16f, -0x1.979f3p-17f, -0x1.a42718p-18f,
-     -0x1.a2df7cp-19f, -0x1.93f88ep-20f, -0x1.78f01p-21f, -0x1.54531cp-22f, -0x1.2959a4p-23f, -0x1.f6e1b6p-25f,
-     -0x1.9b96cep-26f, 0x0.0p+0f},
-    {-0x1.8426ecp-12f, -0x1.72b1c6p-12f, -0x1.3f2beep-12f, -0x1.e3f358p-13f, -0x1.2c6a54p-13f, -0x1.c0ec4p-15f,
-     0x1.d2800cp-16f, 0x1.854dcp-14f, 0x1.1fd7dap-13f, 0x1.50a678p-13f, 0x1.5a248cp-13f, 0x1.4569e4p-13f,
-     0x1.1d1b32p-13f, 0x1.d6a272p-14f, 0x1.7069p-14f, 0x1.12bfecp-14f, 0x1.87a92ep-15f, 0x1.0b6cfp-15f,
-     0x1.5e769p-16f, 0x1.b95cbp-17f, 0x1.0b5d7ep-17f, 0x1.37e66ap-18f, 0x1.5e999ap-19f, 0x1.7bfa04p-20f,
-     0x1.8d41c8p-21f, 0x1.90d0aep-22f, 0x1.866c8ep-23f, 0x1.6f45dap-24f, 0x1.4dc062p-25f, 0x1.250db6p-26f,
-     0x1.f16044p-28f, 0x0.0p+0f},
+    {0x1.0p-1f, 0x1.b7e654p-2f, 0x1.720722p-2f, 0x1.30688ap-2f, 0x1.e95fdp-3f, 0x1.80071ep-3f,
+     0x1.25fc4cp-3f, 0x1.b6ce4p-4f, 0x1.3f11d4p-4f, 0x1.c3dad2p-5f, 0x1.376c6ap-5f, 0x1.a1a972p-6f,
+     0x1.106576p-6f, 0x1.597638p-7f, 0x1.a9dcp-8f, 0x1.fe2386p-9f, 0x1.28d99p-9f, 0x1.4f91dp-10f,
+     0x1.70658cp-11f, 0x1.88b3f8p-12f, 0x1.9668bcp-13f, 0x1.9846eap-14f, 0x1.8e1812p-15f, 0x1.78b5e2p-16f,
+     0x1.59ebep-17f, 0x1.343746p-18f, 0x1.0a7168p-19f, 0x1.bee978p-21f, 0x1.6b984ap-22f, 0x1.1ef11p-23f,
+     0x1.b74ae6p-25f, 0x0.0p+0f},
+    {-0x1.21ea44p-4f, -0x1.1d634cp-4f, -0x1.1039ep-4f, -0x1.f73fe2p-5f, -0x1.c2c034p-5f, -0x1.8737dep-5f,
+     -0x1.4906d4p-5f, -0x1.0c2592p-5f, -0x1.a785p-6f, -0x1.441896p-6f, -0x1.e0a7aap-7f, -0x1.596054p-7f,
+     -0x1.e0f652p-8f, -0x1.4482aep-8f, -0x1.a85502p-9f, -0x1.0cd532p-9f, -0x1.4a143cp-10f, -0x1.88b84ap-11f,
+     -0x1.c4c4f6p-12f, -0x1.f9d33ep-13f, -0x1.11cb1cp-13f, -0x1.1f369ep-14f, -0x1.23f464p-15f, -0x1.1f93e4p-16f,
+     -0x1.127d0ap-17f, -0x1.fbc094p-19f, -0x1.c7120ap-20f, -0x1.8b373ep-21f, -0x1.4c98eep-22f, -0x1.0f39fcp-23f,
+     -0x1.aca6cp-25f, 0x0.0p+0f},
+    {0x0.0p+0f, 0x1.1ee86ap-10f, 0x1.11b16p-9f, 0x1.7b828cp-9f, 0x1.c54aa6p-9f, 0x1.ebdedap-9f,
+     0x1.f086cep-9f, 0x1.d83916p-9f, 0x1.aa541p-9f, 0x1.6f27a4p-9f, 0x1.2ea052p-9f, 0x1.de9aaap-10f,
+     0x1.6bb6aep-10f, 0x1.09fd28p-10f, 0x1.76c5acp-11f, 0x1.fd17c4p-12f, 0x1.4d9658p-12f, 0x1.a5fcc4p-13f,
+     0x1.01c068p-13f, 0x1.302f68p-14f, 0x1.5ae90ep-15f, 0x1.7e6f26p-16f, 0x1.979f3p-17f, 0x1.a42718p-18f,
+     0x1.a2df7cp-19f, 0x1.93f88ep-20f, 0x1.78f01p-21f, 0x1.54531cp-22f, 0x1.2959a4p-23f, 0x1.f6e1b6p-25f,
+     0x1.9b96cep-26f, 0x0.0p+0f},
+    {0x1.84cf7cp-12f, 0x1.72b1c6p-12f, 0x1.3f2beep-12f, 0x1.e3f358p-13f, 0x1.2c6a54p-13f, 0x1.c0ec4p-15f,
+     -0x1.d2800cp-16f, -0x1.854dcp-14f, -0x1.1fd7dap-13f, -0x1.50a678p-13f, -0x1.5a248cp-13f, -0x1.4569e4p-13f,
+     -0x1.1d1b32p-13f, -0x1.d6a272p-14f, -0x1.7069p-14f, -0x1.12bfecp-14f, -0x1.87a92ep-15f, -0x1.0b6cfp-15f,
+     -0x1.5e769p-16f, -0x1.b95cbp-17f, -0x1.0b5d7ep-17f, -0x1.37e66ap-18f, -0x1.5e999ap-19f, -0x1.7bfa04p-20f,
+     -0x1.8d41c8p-21f, -0x1.90d0aep-22f, -0x1.866c8ep-23f, -0x1.6f45dap-24f, -0x1.4dc062p-25f, -0x1.250db4p-26f,
+     -0x1.f16044p-28f, 0x0.0p+0f},
 };
 
 SPARSEC_INLINE __m512 sparsec_part(const float part[32], __m512i i) {
     return _mm512_permutex2var_ps(_mm512_loadu_ps(part), i, _mm512_loadu_ps(part + 16));
 }
 
-/* x F(x) = x / 2 + |x| (F(|x|) - 1/2); absolute error below 1e-6, relative to x below 5e-7. */
+/* x F(x) = max(x, 0) - |x| (1 - F(|x|)); absolute error below 1e-6, relative to x below 5e-7. */
 SPARSEC_INLINE vf vgelu(vf x) {
     const __m512 magic = _mm512_set1_ps(0x1.8p+23f);
     const __m512 t = _mm512_abs_ps((__m512)x);
@@ -77,7 +77,7 @@ SPARSEC_INLINE vf vgelu(vf x) {
     __m512 h = _mm512_fmadd_ps(sparsec_part(SPARSEC_NORMAL[3], i), r, sparsec_part(SPARSEC_NORMAL[2], i));
     h = _mm512_fmadd_ps(h, r, sparsec_part(SPARSEC_NORMAL[1], i));
     h = _mm512_fmadd_ps(h, r, sparsec_part(SPARSEC_NORMAL[0], i));
-    return (vf)_mm512_fmadd_ps(t, h, _mm512_mul_ps((__m512)x, _mm512_set1_ps(0.5f)));
+    return (vf)_mm512_fnmadd_ps(t, h, _mm512_max_ps(_mm512_setzero_ps(), (__m512)x));
 }
 
 /* 1 / (1 + e^-t) for t = 14 / 31 * (i + r), |r| <= 1/2: a cubic in r for each i. */

@@ -45,4 +45,6 @@ def plan_layer_norm_panels(
     small = Packed(np.array([epsilon], np.float32))
     pointers = (Operand(0), Operand(1), Operand(2), small, *outputs.pointers)
     panels = ceil_div(columns, COLUMNS)
-    return [KernelUse(row.name, symbol, (unit,), pointers, (features,), panels, "panels", n_outputs=outputs.count)]
+    return [
+        KernelUse(row.name, symbol, (unit,), pointers, (features, columns), panels, "panels", n_outputs=outputs.count)
+    ]

@@ -1,8 +1,15 @@
-/* Floats to panels of bytes (layout.py): four features of 16 columns at a time. AVX-512. */
+/* Stores of 16 columns of a feature (layout.py), as floats, or of four features as bytes. AVX-512. */
 #ifndef SPARSEC_PANEL_BYTES_H
 #define SPARSEC_PANEL_BYTES_H
 
 #include "vector.h"
+
+/* A feature of a tensor of so many values: past the caches where it is larger than what they hold of several tensors,
+ * which spares reading its lines first. The kernel ends with a fence. */
+SPARSEC_INLINE void sparsec_store_panel(float *to, vf x, int64_t values) {
+    if (values > 1 << 20) _mm512_stream_ps(to, (__m512)x);
+    else vstore(to, x);
+}
 
 /* round(x * inverse) + zero, saturated to 0..255, of four features: in each quarter, feature after feature, the bytes of
  * four columns. `zero` is int16. */

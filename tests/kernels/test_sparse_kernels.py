@@ -157,6 +157,26 @@ def test_layouts_of_one_output(target, m, n, ops, count, big):
 
 
 @AVX512
+def test_tensors_larger_than_caches(target):
+    """Stored past the caches, and read ahead: the same values as of few columns."""
+    rng = np.random.default_rng(6)
+    m, n = 256, 4200
+    w, x = pruned(rng, m, 4, 0.5), rng.standard_normal((n, 4)).astype(np.float32)
+    add, gamma = rng.standard_normal((n, m)).astype(np.float32), rng.standard_normal(m).astype(np.float32)
+    outputs = []
+    for columns in (n, 64):
+        operands = [to_panels(target, a[:columns], quantized=False) for a in (x, add)]
+        uses = spmm.plan_spmm(target.isa, columns, w, (EpilogueOp("add"),), None, "", layouts=(PANELS,))
+        shape = panel_shape(columns, m, False)
+        sums, _ = run_uses(target, uses, [operands[0], w, operands[1]], shape)
+        uses = norm.plan_layer_norm_panels(target.isa, columns, m, 1e-5, (PANELS,))
+        outputs.append((sums, run_uses(target, uses, [sums, gamma, gamma], shape)[0]))
+    for large, small in zip(*outputs, strict=True):
+        np.testing.assert_array_equal(large[:4], small)
+    assert np.abs(outputs[0][0].transpose(0, 2, 1).reshape(-1, m)[:n] - (x @ w.T + add)).max() < 1e-5
+
+
+@AVX512
 @pytest.mark.parametrize("kind", ["sigmoid", "tanh", "silu", "gelu_erf", "gelu_tanh", "hard_swish", "relu"])
 def test_vector_activations(target, kind):
     """Error relative to |x| near 0 and to the result far from it; NaN stays, huge values have their limits."""

@@ -58,10 +58,13 @@ class Expansion:
 
     # --- the nodes ----------------------------------------------------------------------------------------------------
 
-    def op(self, kind: str, inputs: Sequence[str], out: str = "", *, version: int = NEWEST, **attrs: Any) -> str:
-        """Adds a node of the default domain with one output; the name of this output."""
+    def op(
+        self, kind: str, inputs: Sequence[str], out: str = "", *, version: int = NEWEST, domain: str = "", **attrs: Any
+    ) -> str:
+        """Adds a node with one output; the name of this output."""
         out = out or self._rewriter.tensor(f"{self.node.outputs[0] or self.node.name}/{kind}")
-        self.nodes.append(Node(kind, list(inputs), [out], attrs, f"{self.node.name}/{kind}", version=version))
+        name = f"{self.node.name}/{kind}"
+        self.nodes.append(Node(kind, list(inputs), [out], attrs, name, domain, 1 if domain else version))
         return out
 
     def constant(self, value: np.ndarray, wish: str) -> str:

@@ -116,6 +116,7 @@ _QUANTIZING_OPS = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "
 """Their outputs are integers: the next layer gets the reference's own, whatever kernel wrote them."""
 _QUANTIZED_OPS = {
     *_QUANTIZING_OPS, "QLinearConv", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat",
+    "QAttention",
 }  # fmt: skip
 
 

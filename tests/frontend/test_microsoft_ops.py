@@ -143,6 +143,23 @@ def test_attention(mask):
     check([attention], inputs, w=floats(8, 24, seed=1), b=floats(24, seed=2))
 
 
+@pytest.mark.parametrize("mask", [False, True])
+def test_quantized_attention(mask):
+    inputs = {"x": RNG.integers(0, 256, (2, 5, 8)).astype(np.uint8)}
+    if mask:
+        inputs["m"] = np.array([[1] * 5, [1] * 3 + [0] * 2], np.int32)
+    constants = {
+        "w": RNG.integers(-128, 128, (8, 24)).astype(np.int8),
+        "b": floats(24, seed=2),
+        "xs": np.array(0.02, np.float32),
+        "ws": np.array(0.005, np.float32),
+        "xz": np.array(120, np.uint8),
+        "wz": np.array(0, np.int8),
+    }
+    attention = ms("QAttention", f"x w b xs ws {'m' if mask else '-'} xz wz", num_heads=2)
+    check([attention], inputs, **constants)
+
+
 def test_attention_with_a_cache_is_refused():
     inputs = {"x": floats(2, 5, 8), "past": floats(2, 2, 2, 3, 4)}
     made = build([ms("Attention", "x w b - past", "y present", num_heads=2)], inputs, w=floats(8, 24), b=floats(24))

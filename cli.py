@@ -180,6 +180,7 @@ def cli() -> None:
 @click.argument("model", type=_FILE, metavar="MODEL.onnx")
 @click.option("-o", "--output", type=_FILE, metavar="OUT", help="Where to write; default: the model's name, here.")
 @click.option("--target", default="native", show_default=True, help="A row of `sparsec targets`, or native.")
+@click.option("--triple", metavar="ARCH-linux-LIBC", help="Another C library than the target's: aarch64-linux-musl.")
 @click.option("--dim", "dims", type=_Dim(), multiple=True, help="Fixes a dimension, or keeps it dynamic in bounds.")
 @click.option("--shape", "shapes", type=_Shape(), multiple=True, help="An input's whole shape.")
 @click.option("--emit", type=click.Choice(["so", "a", "o", "c"]), default="so", show_default=True,

@@ -20,6 +20,7 @@ def build(
     model: str | os.PathLike[str] | onnx.ModelProto,
     *,
     target: str = "native",
+    triple: str | None = None,
     output: str | os.PathLike[str] | None = None,
     dims: Mapping[str, int | tuple[int, int]] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -36,6 +37,7 @@ def build(
     Args:
         model: path of an ONNX file, or a `ModelProto`.
         target: a row of `sparsec targets`, or `native` for this machine's best.
+        triple: another C library than the target's own: `aarch64-linux-musl`, `x86_64-linux-gnu.2.28`.
         output: where to write; default is the model's name with the suffix of `emit`, in the working folder.
         dims: dimension name -> size, or (lower, upper) to keep it dynamic between bounds, both included.
         shapes: input name -> whole shape, for dimensions without a name.
@@ -77,7 +79,7 @@ def build(
     if dump_ir is not None:
         _make_folder(Path(dump_ir))
     options = Options(
-        target=resolve(target),
+        target=resolve(target, triple),
         output=path,
         dims=dict(dims or {}),
         shapes=dict(shapes or {}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import TargetError
@@ -40,6 +40,16 @@ class Target:
 
 
 _X86: dict[str, Any] = {"triple": "x86_64-linux-gnu.2.17", "llvm_triple": "x86_64-linux-gnu", "machine": "x86_64"}
+_RISCV: dict[str, Any] = {
+    "triple": "riscv64-linux-gnu.2.27",
+    "llvm_triple": "riscv64-linux-gnu",
+    "machine": "riscv64",
+}
+_ARM32: dict[str, Any] = {
+    "triple": "arm-linux-gnueabihf.2.17",
+    "llvm_triple": "arm-linux-gnueabihf",
+    "machine": "armv7l",
+}
 _ARM: dict[str, Any] = {"triple": "aarch64-linux-gnu.2.17", "llvm_triple": "aarch64-linux-gnu", "machine": "aarch64"}
 
 TARGETS: dict[str, Target] = {
@@ -101,16 +111,51 @@ TARGETS: dict[str, Target] = {
             requires=(),
             **_ARM,
         ),
+        Target(
+            "armv7",
+            "32-bit ARM with VFPv3",
+            # no NEON: it flushes subnormal numbers, which the other targets keep
+            cpu="generic",
+            features="+v7a,+vfp3,-neon",
+            isa="generic",
+            c_flags="-march=armv7-a+vfpv3 -mfloat-abi=hard",
+            vector_bits=128,
+            requires=(),
+            **_ARM32,
+        ),
+        Target(
+            "riscv64",
+            "64-bit RISC-V (RV64GC)",
+            cpu="generic-rv64",
+            features="+m,+a,+f,+d,+c",
+            isa="generic",
+            c_flags="-march=rv64gc",
+            vector_bits=128,
+            requires=(),
+            **_RISCV,
+        ),
     )
 }
 
 
-def resolve(name: str) -> Target:
+def resolve(name: str, triple: str | None = None) -> Target:
     """The row called `name`; `native` is the first row of this machine's architecture that its CPU satisfies.
 
+    `triple` replaces the row's own, for another C library: `aarch64-linux-musl`, `x86_64-linux-gnu.2.28`.
+
     Raises:
-        TargetError: no such row, or `native` on a machine that no row describes.
+        TargetError: no such row, `native` on a machine that no row describes, or a triple of another architecture.
     """
+    row = _row(name)
+    if triple is None:
+        return row
+    architecture = row.triple.partition("-")[0]
+    if triple.split("-")[:2] != [architecture, "linux"]:
+        raise TargetError(f"target {row.name} runs on {architecture}-linux, not on {triple}")
+    return replace(row, triple=triple)
+
+
+def _row(name: str) -> Target:
     if name == "native":
         machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
         have = host_features()

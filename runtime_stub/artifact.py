@@ -1,6 +1,6 @@
 """Reads an artifact's manifest from the file, without running anything in it: works for any CPU.
 
-Artifacts are ELF64 files (shared libraries or relocatable objects) or `ar` archives of such; the manifest is the
+Artifacts are ELF files (shared libraries or relocatable objects) or `ar` archives of such; the manifest is the
 section `.sparsec.manifest`.
 """
 
@@ -17,7 +17,7 @@ from .cpu import host_machine
 
 ABI_VERSION = 1
 SECTION = b".sparsec.manifest"
-_MACHINES = {62: "x86_64", 183: "aarch64", 40: "arm", 243: "riscv64"}
+_MACHINES = {62: "x86_64", 183: "aarch64", 40: "armv7l", 243: "riscv64"}
 _SHT_NOBITS = 8
 _SHARED_OBJECT = 3
 
@@ -102,22 +102,28 @@ def _members(file: BinaryIO, size: int) -> list[tuple[int, int]]:
 
 
 def _section(file: BinaryIO, base: int, size: int) -> tuple[bytes, int, str] | None:
-    """The manifest section of the ELF file at `base`; None when it is no 64-bit ELF or has no such section."""
+    """The manifest section of the ELF file at `base`; None when it is no ELF or has no such section."""
     if size < 64:
         return None
     head = _read(file, base, 64)
-    if head[:5] != b"\x7fELF\x02":
+    if head[:5] not in (b"\x7fELF\x01", b"\x7fELF\x02"):
         return None
+    is_wide = head[4] == 2
     kind, machine = struct.unpack_from("<HH", head, 16)
-    phoff, shoff = struct.unpack_from("<QQ", head, 32)
-    phentsize, phnum, shentsize, shnum, shstrndx = struct.unpack_from("<HHHHH", head, 54)
+    phoff, shoff = struct.unpack_from("<QQ" if is_wide else "<II", head, 32 if is_wide else 28)
+    phentsize, phnum, shentsize, shnum, shstrndx = struct.unpack_from("<HHHHH", head, 54 if is_wide else 42)
     for i in range(phnum):
-        _, _, offset, _, _, length, _, _ = struct.unpack("<IIQQQQQQ", _read(file, base + phoff + i * phentsize, 56))
+        at = base + phoff + i * phentsize
+        if is_wide:
+            _, _, offset, _, _, length, _, _ = struct.unpack("<IIQQQQQQ", _read(file, at, 56))
+        else:
+            _, offset, _, _, length, *_ = struct.unpack("<8I", _read(file, at, 32))
         if offset + length > size:
             raise EOFError(f"a segment ends at {offset + length}, the file at {size}")
     if shoff == 0 or shoff + shnum * shentsize > size:
         raise EOFError(f"the section table ends at {shoff + shnum * shentsize}, the file at {size}")
-    rows = [struct.unpack("<IIQQQQIIQQ", _read(file, base + shoff + i * shentsize, 64)) for i in range(shnum)]
+    form = struct.Struct("<IIQQQQIIQQ" if is_wide else "<10I")
+    rows = [form.unpack(_read(file, base + shoff + i * shentsize, form.size)) for i in range(shnum)]
     names = _read(file, base + rows[shstrndx][4], rows[shstrndx][5])
     for name, section_type, _, _, offset, length, *_ in rows:
         if section_type != _SHT_NOBITS and offset + length > size:

@@ -59,7 +59,7 @@ def assembler_text(weights: WeightsWriter, manifest: bytes, machine: str) -> str
     """
     large = machine == "x86_64" and weights.size > LARGE
     section = '.lrodata,"al",@progbits' if large else '.sparsec.weights,"a",@progbits'
-    note = "%progbits" if machine == "aarch64" else "@progbits"
+    note = "@progbits" if machine == "x86_64" else "%progbits"  # @ begins a comment on ARM
     return f"""\
 /* weights {weights.sha256} manifest {hashlib.sha256(manifest).hexdigest()} */
     .section {section.replace("@progbits", note)}

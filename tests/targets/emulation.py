@@ -1,0 +1,83 @@
+"""Artifacts for other CPUs, run by qemu's user-mode emulation (Debian: qemu-user)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+import sparsec
+from sparsec.compiler.target import TARGETS
+from sparsec.runtime_stub.artifact import read_manifest
+
+_RUNNER = Path(__file__).with_name("raw_run.c")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How one target's programs are linked, without a system of its own, and run."""
+
+    target: str
+    triple: str
+    emulator: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """For the names of tests."""
+        return "-".join((self.target, *self.emulator[1:]))
+
+    def missing(self) -> str | None:
+        """Why it cannot be run here."""
+        return None if shutil.which(self.emulator[0]) else f"{self.emulator[0]} is not installed (Debian: qemu-user)"
+
+
+MACHINES = (
+    Machine("x86-64", "x86_64-linux-musl", ("qemu-x86_64", "-cpu", "Nehalem")),
+    Machine("avx2", "x86_64-linux-musl", ("qemu-x86_64", "-cpu", "Haswell")),
+    Machine("aarch64", "aarch64-linux-musl", ("qemu-aarch64", "-cpu", "cortex-a53")),
+    Machine("armv7", "arm-linux-musleabihf", ("qemu-arm", "-cpu", "cortex-a9")),
+    Machine("riscv64", "riscv64-linux-musl", ("qemu-riscv64",)),
+)
+
+
+class Program:
+    """A model linked statically with a small main, for one machine."""
+
+    def __init__(self, model: onnx.ModelProto, machine: Machine, folder: Path, **options: object) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.machine = machine
+        archive = sparsec.build(
+            model, target=machine.target, triple=machine.triple, emit="a", output=folder / "model.a", **options
+        )
+        self.manifest = read_manifest(archive)
+        self.path = folder / "run"
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", machine.triple, "-static", "-O1", f"-I{folder}"]
+        command += [str(_RUNNER), str(archive), "-lm", "-lpthread", "-o", str(self.path)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def run(self, inputs: Mapping[str, np.ndarray], size: int = 1, threads: int = 1) -> bytes:
+        """The outputs' bytes, one after the other."""
+        given = b"".join(np.ascontiguousarray(inputs[row["name"]]).tobytes() for row in self.manifest["inputs"])
+        command = [*self.machine.emulator, str(self.path), str(size), str(threads)]
+        done = subprocess.run(command, input=given, capture_output=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{self.machine.id}: exit {done.returncode}: {done.stderr.decode()}")
+        return done.stdout
+
+
+def native_targets() -> list[str]:
+    """Targets that this machine runs itself."""
+    from sparsec.compiler.target import host_features
+    from sparsec.runtime_stub.cpu import host_machine
+
+    return [
+        name
+        for name, row in TARGETS.items()
+        if row.machine == host_machine() and host_features().issuperset(row.requires)
+    ]

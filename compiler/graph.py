@@ -35,6 +35,8 @@ class Layer:
     epilogue: tuple[EpilogueOp, ...]
     tensor: str
     """The ONNX tensor it computes."""
+    note: str = ""
+    """What the report adds to the kernel's reason."""
 
 
 @dataclass(frozen=True)

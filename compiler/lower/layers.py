@@ -133,7 +133,8 @@ def _conv2d(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list
     attrs = dict(layer.attrs)
     how = {key: attrs.pop(key) for key in ("code", "reason", "layouts", "target") if key in attrs}
     what = operands[0], _constant(layer, operands[1]), out, ConvGeometry(**attrs), layer.epilogue
-    return conv_planes.plan_conv_planes(isa, *what, **how) if how else conv.plan_conv(isa, *what)
+    uses = conv_planes.plan_conv_planes(isa, *what, **how) if how else conv.plan_conv(isa, *what)
+    return [replace(use, reason=f"{use.reason}; {layer.note}") for use in uses] if layer.note else uses
 
 
 @_family("pool2d")

@@ -96,7 +96,7 @@ def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
             epilogue, operands = fold_affine(anchor, epilogue, operands)
         name = f"{LAYER_PREFIX}{len(layers)}"
         tensor = graph.tensors.get(last.name, last.name)
-        layers[name] = Layer(anchor.family, attrs, tuple(epilogue), tensor)
+        layers[name] = Layer(anchor.family, attrs, tuple(epilogue), tensor, anchor.note)
         calls[last] = relax.op.call_dps_packed(name, relax.Tuple(operands), out_ty=last.ty)
     main.bindings = [(var, calls.get(var, value)) for var, value in main.bindings]
     main.bindings = _quantized_again(main.bindings, again)
@@ -281,7 +281,22 @@ def _conv(var: relax.Var, call: tvm.ir.Call, values: Values) -> Anchor | None:
         array = array[:, :, None, :]
         strides, dilation, padding = (1, *strides), (1, *dilation), (0, padding[0], 0, padding[1])
     attrs = {"strides": strides, "dilation": dilation, "padding": padding, "groups": int(call.attrs.groups)}
-    return Anchor("conv2d", attrs, (data, relax.const(array)), 1)
+    return Anchor("conv2d", attrs, (data, relax.const(array)), 1, _why_float(call, values))
+
+
+def _why_float(call: tvm.ir.Call, values: Values) -> str:
+    """Why a convolution of quantized values is computed in float32; empty where none is."""
+    data, weights = (values.get(a) if isinstance(a, relax.Var) else a for a in call.args)
+    if op_name(data) != "relax.dequantize":
+        return ""
+    if len(call.args[0].ty.shape) != 4:
+        return "in float: no image"
+    if any(not isinstance(d, tvm.tirx.IntImm) for d in list(call.args[0].ty.shape)[1:]):
+        return "in float: its size is dynamic"
+    zero = constant(weights.args[2], values) if op_name(weights) == "relax.dequantize" else None
+    if zero is None or zero.any() or str(weights.args[0].ty.dtype) != "int8":
+        return "in float: its weights are not int8 with zero point 0"
+    return "in float: no integer kernel for this target and quantization"
 
 
 @_anchor(_GATHER)

@@ -19,3 +19,5 @@ class Anchor:
     attrs: Mapping[str, Any]
     operands: tuple[relax.Expr, ...]
     channel_axis: int | None
+    note: str = ""
+    """For the report, see `Layer`."""

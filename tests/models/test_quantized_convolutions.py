@@ -187,3 +187,16 @@ def test_quantized_everywhere(tmp_path):
     model = net.model([1, 3, 10, 11], [out])
     assert families(model, tmp_path).count("qconv") == 3
     compare(model, (1, 3, 10, 11), tmp_path, 0.05, share=0.02)  # a step in one layer moves what follows a little
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "why"),
+    [([1, 3, "h", 8], "avx512", "its size is dynamic"), ([1, 3, 8, 8], "avx2", "no integer kernel for this target")],
+)
+def test_what_is_left_in_float_says_why(shape, target, why, tmp_path):
+    net = Net(np.random.default_rng(8))
+    model = net.model(shape, [net.conv(net.q("x", 0.03, 120), 8, 3)])
+    dims = {"h": (4, 9)} if "h" in shape else {}
+    options = Options(resolve(target), tmp_path / "none.so", dims=dims)
+    reasons = [step.reason for step in run_until(model, options, "lower").program.steps]
+    assert any(f"in float: {why}" in reason for reason in reasons)

@@ -293,7 +293,9 @@ def _why_float(call: tvm.ir.Call, values: Values) -> str:
         return "in float: no image"
     if any(not isinstance(d, tvm.tirx.IntImm) for d in list(call.args[0].ty.shape)[1:]):
         return "in float: its size is dynamic"
-    zero = constant(weights.args[2], values) if op_name(weights) == "relax.dequantize" else None
+    if weights is None or op_name(weights) != "relax.dequantize":
+        return "in float: its weights are not quantized"
+    zero = constant(weights.args[2], values)
     if zero is None or zero.any() or str(weights.args[0].ty.dtype) != "int8":
         return "in float: its weights are not int8 with zero point 0"
     return "in float: no integer kernel for this target and quantization"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -77,9 +78,10 @@ class _Node:
     elements: int
     """At the upper bounds."""
 
-    def demands(self, mode: Layout) -> dict[int, _Demand]:
-        """Operand -> how it is read; the others are rows or constants."""
-        return dict(self._demands(mode))
+    @cached_property
+    def demands(self) -> dict[Layout, dict[int, _Demand]]:
+        """Mode -> operand -> how it is read; the others are rows or constants."""
+        return {mode: dict(self._demands(mode)) for mode in (ROWS, PANELS)}
 
     def _demands(self, mode: Layout) -> Iterator[tuple[int, _Demand]]:
         def demand(i: int, layout: Layout, columns: Size, features: int) -> tuple[int, _Demand]:
@@ -116,7 +118,6 @@ class _Source:
 
     var: relax.Var
     how: Quantized | None
-    quantize: relax.Var | None = None
 
 
 @dataclass
@@ -143,6 +144,15 @@ class _Problem:
         plain = [v for var, value in self.main.bindings if var not in self.nodes and not self._transparent(value)
                  for v in free_vars(value)]  # fmt: skip
         self.rows = {self.source(v).var for v in [*plain, *free_vars(self.main.result)]}
+        self.readers: dict[relax.Var, list[relax.Var]] = {}
+        for var in self.nodes:
+            for source in self.written_for(var):
+                self.readers.setdefault(source, []).append(var)
+
+    def written_for(self, var: relax.Var) -> list[relax.Var]:
+        """The layers with a choice that a layer reads: what is wanted of them changes with its mode."""
+        sources = [self.source(o).var for o in self.nodes[var].operands if isinstance(o, relax.Var)]
+        return [source for source in dict.fromkeys(sources) if source in self.nodes]
 
     def _node(self, var: relax.Var, value: relax.Expr) -> _Node | None:
         layer = self.graph.layers.get(op_name(value))
@@ -186,36 +196,29 @@ class _Problem:
 
     def _source(self, var: relax.Var) -> _Source:
         how: Quantized | None = None
-        quantize: relax.Var | None = None
         while var in self.values:
             value = self.values[var]
             found = None if how is not None else self._quantization(value)
             if found is not None:
-                how, quantize = found, var
+                how = found
             elif op_name(value) != "relax.reshape" or not isinstance(value.args[0], relax.Var):
                 break
             var = value.args[0]
-        return _Source(var, how, quantize)
+        return _Source(var, how)
 
-    def wanted(self, modes: Mapping[relax.Var, Layout]) -> dict[relax.Var, _Wanted]:
-        """Of every tensor that a layer with a choice writes: what is wanted of it. Others are rows."""
-        result: dict[relax.Var, _Wanted] = {var: _Wanted() for var in self.nodes}
-        for var, node in self.nodes.items():
-            if var in self.rows:
-                self._want(result, _Demand(var, ROWS, node.columns, node.features))
-        for var, node in self.nodes.items():
-            for demand in node.demands(modes[var]).values():
-                self._want(result, demand)
-            for operand in node.operands:
-                source = self.source(operand).var if isinstance(operand, relax.Var) else None
-                if source in self.nodes and not any(d.var.same_as(operand) for d in node.demands(modes[var]).values()):
-                    self._want(result, _Demand(source, ROWS, node.columns, node.features))
+    def wanted(self, var: relax.Var, modes: Mapping[relax.Var, Layout]) -> _Wanted:
+        """What is wanted of a tensor that a layer with a choice writes. Others are rows."""
+        node, result = self.nodes[var], _Wanted()
+        if var in self.rows:
+            result.layouts[ROWS] = _Demand(var, ROWS, node.columns, node.features)
+        for reader in self.readers.get(var, ()):
+            demands = self.nodes[reader].demands[modes[reader]]
+            for i, operand in enumerate(self.nodes[reader].operands):
+                source = self.source(operand) if isinstance(operand, relax.Var) else None
+                if source is not None and source.var.same_as(var):
+                    demand = demands.get(i, _Demand(var, ROWS, node.columns, node.features))
+                    result.layouts.setdefault(self.layout_of(source, demand), demand)
         return result
-
-    def _want(self, wanted: dict[relax.Var, _Wanted], demand: _Demand) -> None:
-        source = self.source(demand.var)
-        if source.var in self.nodes:
-            wanted[source.var].layouts.setdefault(self.layout_of(source, demand), demand)
 
     def layout_of(self, source: _Source, demand: _Demand) -> Layout:
         """The layout of the source that gives a reader what it wants; rows where only a conversion does."""
@@ -240,24 +243,22 @@ class _Problem:
         complete = len(native) == len(wanted.layouts)
         return native if complete and native else (*native, PANELS) if PANELS not in native else native
 
-    def cost(self, modes: Mapping[relax.Var, Layout]) -> float:
-        """Cycles of all that depends on the modes."""
-        wanted, total = self.wanted(modes), 0.0
-        for var, node in self.nodes.items():
-            written = self.written(node, modes[var], wanted[var])
-            if node.layer.family != "attention":
-                total += node.elements * (_WRITE[node.layer.family, modes[var]] + _WRITE_AGAIN * (len(written) - 1))
-            elif modes[var] == ROWS:
-                total += node.elements * 3 * _ATTENTION_ROWS
-            from_rows = [layout for layout in wanted[var].layouts if layout not in written]
-            if from_rows and ROWS not in written:
-                total += node.elements * _TURN
-            total += node.elements * sum(_conversion(layout) for layout in from_rows)
-            for demand in node.demands(modes[var]).values():
-                source = self.source(demand.var)
-                if source.var not in self.nodes and demand.layout != ROWS:
-                    total += node.elements * _conversion(demand.layout)
-        return total / 16
+    def cost(self, var: relax.Var, modes: Mapping[relax.Var, Layout]) -> float:
+        """Cycles of a layer's writes, of their conversions, and of those of what no layer with a choice wrote."""
+        node, mode, wanted, total = self.nodes[var], modes[var], self.wanted(var, modes), 0.0
+        written = self.written(node, mode, wanted)
+        if node.layer.family != "attention":
+            total += _WRITE[node.layer.family, mode] + _WRITE_AGAIN * (len(written) - 1)
+        elif mode == ROWS:
+            total += 3 * _ATTENTION_ROWS
+        from_rows = [layout for layout in wanted.layouts if layout not in written]
+        if from_rows and ROWS not in written:
+            total += _TURN
+        total += sum(_conversion(layout) for layout in from_rows)
+        for demand in node.demands[mode].values():
+            if self.source(demand.var).var not in self.nodes:
+                total += _conversion(demand.layout)
+        return total * node.elements / 16
 
 
 def _conversion(layout: Layout) -> float:
@@ -272,17 +273,18 @@ def _best(problem: _Problem) -> dict[relax.Var, Layout]:
     found = []
     for start in (PANELS, ROWS):
         modes: dict[relax.Var, Layout] = dict.fromkeys(problem.nodes, start)
-        cost, better = problem.cost(modes), True
+        better = True
         while better:
             better = False
             for var, mode in list(modes.items()):
+                around = [var, *problem.written_for(var)]
+                before = sum(problem.cost(v, modes) for v in around)
                 modes[var] = ROWS if mode == PANELS else PANELS
-                changed = problem.cost(modes)
-                if changed < cost:
-                    cost, better = changed, True
+                if sum(problem.cost(v, modes) for v in around) < before:
+                    better = True
                 else:
                     modes[var] = mode
-        found.append((cost, modes))
+        found.append((sum(problem.cost(v, modes) for v in modes), modes))
     return min(found, key=lambda pair: pair[0])[1]
 
 
@@ -292,7 +294,7 @@ class _Rewriter:
     def __init__(self, problem: _Problem, modes: dict[relax.Var, Layout]) -> None:
         self.problem = problem
         self.modes = modes
-        self.wanted = problem.wanted(modes)
+        self.wanted = {var: problem.wanted(var, modes) for var in problem.nodes}
         self.layers = dict(problem.graph.layers)
         self.bindings: list[tuple[relax.Var, relax.Expr]] = []
         self.have: dict[tuple[relax.Var, Layout], relax.Var] = {}
@@ -312,7 +314,7 @@ class _Rewriter:
     def _layer(self, node: _Node, call: Any) -> None:
         mode = self.modes[node.var]
         operands = list(node.operands)
-        for i, demand in node.demands(mode).items():
+        for i, demand in node.demands[mode].items():
             operands[i] = self._operand(demand)
         written = self.problem.written(node, mode, self.wanted[node.var])
         attrs = {**node.layer.attrs, **self._attrs(node, mode, written)}

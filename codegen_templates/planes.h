@@ -1,7 +1,4 @@
-/* Where the values of an image tensor lie (planes.py): the same fields in the same order.
- *
- * An element is four bytes: a float, or a byte of each of four channels.
- */
+/* Where the values of a float32 image tensor lie (planes.py): the same fields in the same order. Counts are in floats. */
 #ifndef SPARSEC_PLANES_H
 #define SPARSEC_PLANES_H
 
@@ -11,26 +8,26 @@ typedef struct {
     int64_t height, width, top, left, bottom, right, stride_h, stride_w, phases_h, phases_w, pitch, filled, phase, plane;
 } sparsec_planes;
 
-static inline void sparsec_fill(uint32_t *from, uint32_t *to, uint32_t value) {
-    for (; from < to; ++from) *from = value;
+static inline void sparsec_clear(float *from, float *to) {
+    for (; from < to; ++from) *from = 0;
 }
 
-/* What one plane's readers take for padding. */
-static inline void sparsec_fill_pads(const sparsec_planes *p, uint32_t *plane, uint32_t value) {
+/* Zeros where one plane's readers find padding. */
+static inline void sparsec_clear_pads(const sparsec_planes *p, float *plane) {
     if (p->stride_h == 1 && p->stride_w == 1 && p->filled == p->height * p->width) return;
     for (int64_t i = 0; i < p->phases_h; ++i)
         for (int64_t j = 0; j < p->phases_w; ++j) {
-            uint32_t *at = plane + (i * p->phases_w + j) * p->phase, *const end = at + p->filled;
+            float *at = plane + (i * p->phases_w + j) * p->phase, *const end = at + p->filled;
             /* rows y0 .. and columns x0 .. of this phase are those of the image */
             const int64_t y0 = (p->top - i + p->stride_h - 1) / p->stride_h, x0 = (p->left - j + p->stride_w - 1) / p->stride_w;
             const int64_t rows = (p->height + p->top - i + p->stride_h - 1) / p->stride_h - y0;
             const int64_t columns = (p->width + p->left - j + p->stride_w - 1) / p->stride_w - x0;
             for (int64_t r = 0; r < rows && columns > 0; ++r) {
-                uint32_t *row = plane + (i * p->phases_w + j) * p->phase + (y0 + r) * p->pitch + x0;
-                sparsec_fill(at, row, value);
+                float *row = plane + (i * p->phases_w + j) * p->phase + (y0 + r) * p->pitch + x0;
+                sparsec_clear(at, row);
                 at = row + columns;
             }
-            sparsec_fill(at, end, value);
+            sparsec_clear(at, end);
         }
 }
 

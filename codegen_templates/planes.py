@@ -1,10 +1,10 @@
-"""Padded planes: where the values of an image tensor [N, C, H, W] lie, so that a tap of a convolution is an offset.
+"""Padded planes: where the values of a float32 image [N, C, H, W] lie, so that a tap of a convolution is an offset.
 
-A plane holds the rows of a channel (int8: of four channels, whose bytes lie together) with a pitch, and the padding
-that its readers need. Columns of padding are shared: the gap between two rows is the right padding of one and the left
-of the next. For a reader with strides there is one plane per phase: phase (i, j) holds the padded rows i, i + stride, …
-and columns likewise. Output position (h, w) of a convolution is then h * pitch + w, and tap (kh, kw) a constant further
-on. Counts are in elements: floats, or four bytes.
+A plane holds the rows of a channel with a pitch, and the padding that its readers need (8-bit images: qplanes.py).
+Columns of padding are shared: the gap between two rows is the right padding of one and the left of the next. For a
+reader with strides there is one plane per phase: phase (i, j) holds the padded rows i, i + stride, … and columns
+likewise. Output position (h, w) of a convolution is then h * pitch + w, and tap (kh, kw) a constant further
+on. Counts are in floats.
 """
 
 from __future__ import annotations
@@ -53,11 +53,6 @@ class Planes:
     phase: Size
     """From one phase to the next: `filled`, and what a reader's last vector reads beyond."""
     plane: Size
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is NCHW as ONNX has it."""
-        return self == plain_planes(self.height, self.width)
 
     @property
     def strides(self) -> tuple[int, int]:

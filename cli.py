@@ -71,6 +71,19 @@ class _Dim(click.ParamType):
         return name, bound
 
 
+class _Kernel(click.ParamType):
+    """A layer's tensor with the kernel it takes; the last `=` separates."""
+
+    name = "LAYER=KERNEL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Reads `encoder.out=dense`."""
+        name, _, kernel = str(value).rpartition("=")
+        if not name or not kernel:
+            self.fail(f"{value!r} is not LAYER=KERNEL", param, ctx)
+        return name, kernel
+
+
 class _Shape(click.ParamType):
     """An input's name with its whole shape."""
 
@@ -186,6 +199,11 @@ def cli() -> None:
 @click.option("--emit", type=click.Choice(["so", "a", "o", "c"]), default="so", show_default=True,
               help="Shared library, static library, one object, or a folder of C sources.")  # fmt: skip
 @click.option("--symbol-prefix", default="sparsec_", show_default=True, help="What exported names begin with.")
+@click.option(
+    "--kernel", "kernels", type=_Kernel(), multiple=True, help="The kernel of a layer, instead of the chosen."
+)
+@click.option("--optimize", type=click.Choice(["speed", "size"]), default="speed", show_default=True,
+              help="size: the smallest kernels that are no slower than dense ones.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), help="Parallel compiler processes; default: one per CPU.")
 @click.option("--report", type=_FILE, metavar="FILE.json", help="Writes what was built, as JSON.")
 @click.option("--dump-ir", type=_FILE, metavar="DIR", help="Writes the IR after every stage.")
@@ -199,6 +217,7 @@ def build(
     dims: tuple[tuple[str, Bound], ...],
     shapes: tuple[tuple[str, Any], ...],
     fixed: tuple[tuple[str, Any], ...],
+    kernels: tuple[tuple[str, str], ...],
     report: Path | None,
     quiet: bool,
     **options: Any,
@@ -212,7 +231,7 @@ def build(
         for path in custom_ops:
             load_custom_ops(path)
     values = {name: _read_array(value) if isinstance(value, Path) else value for name, value in fixed}
-    sizes = {"dims": dict(dims), "shapes": dict(shapes), "fixed": values}
+    sizes = {"dims": dict(dims), "shapes": dict(shapes), "fixed": values, "kernels": dict(kernels)}
     build_on_console(model, report=report, quiet=quiet, **sizes, **options)
 
 

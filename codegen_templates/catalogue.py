@@ -79,6 +79,12 @@ CATALOGUE: tuple[Kernel, ...] = (
         ("avx512",),
         "n_of_m",
     ),
+    *(
+        row
+        for kind in ("f32", "u8s8")
+        for shared, rows in ((1, "the pattern as data"), (2, "for two rows"), (4, "for four rows"))
+        for row in _plain(f"indexed{shared}_{kind}", f"sparse {kind} W·X, {rows}; epilogue", ("avx512",), "indexed")
+    ),
     *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", ("avx512",), "spmm"),
     Kernel(
         "depthwise_planes_avx512",

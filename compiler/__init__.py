@@ -27,6 +27,8 @@ def build(
     fixed: Mapping[str, Any] | None = None,
     emit: str = "so",
     symbol_prefix: str = "sparsec_",
+    kernels: Mapping[str, str] | None = None,
+    optimize: str = "speed",
     jobs: int | None = None,
     report: str | os.PathLike[str] | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
@@ -44,6 +46,8 @@ def build(
         fixed: input name -> value, for inputs that never change: the artifact does not have them.
         emit: `so` shared library, `a` static library, `o` one object, `c` a folder of sources.
         symbol_prefix: what exported names begin with instead of `sparsec_`.
+        kernels: layer, by the tensor it computes -> name of the kernel it has to take.
+        optimize: `speed`, or `size`: the smallest kernels that are predicted to be no slower than dense ones.
         jobs: parallel compiler processes; default is the number of CPUs this process may use.
         report: file for a JSON report of the build.
         dump_ir: folder for the IR after every stage.
@@ -63,6 +67,8 @@ def build(
 
     if emit not in _EMITS:
         raise SparsecError(f"unknown --emit {emit!r}; one of: {', '.join(_EMITS)}")
+    if optimize not in ("speed", "size"):
+        raise SparsecError(f"unknown --optimize {optimize!r}; one of: speed, size")
     if not symbol_prefix.isidentifier() or not symbol_prefix.isascii():
         raise SparsecError(f"symbol prefix {symbol_prefix!r} is no C identifier")
     if output is None:
@@ -86,6 +92,8 @@ def build(
         fixed=dict(fixed or {}),
         emit=emit,
         symbol_prefix=symbol_prefix,
+        kernels=dict(kernels or {}),
+        optimize=optimize,
         jobs=jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1,
         dump_ir=Path(dump_ir) if dump_ir is not None else None,
     )

@@ -55,6 +55,8 @@ class Options:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     emit: str = "so"
     symbol_prefix: str = "sparsec_"
+    kernels: Mapping[str, str] = field(default_factory=dict)
+    optimize: str = "speed"
     jobs: int = 1
     dump_ir: Path | None = None
 
@@ -134,8 +136,13 @@ def _fuse_layers(c: Compilation) -> None:
     check.check_graph(c.graph)
 
 
+def _choose_products(c: Compilation) -> Graph:
+    o = c.options
+    return choose_kernels(c.graph, o.target, _dims(c), o.kernels, o.optimize == "size")
+
+
 def _choose(c: Compilation) -> None:
-    c.graph = choose_convolutions(choose_kernels(c.graph, c.options.target, _dims(c)), c.options.target)
+    c.graph = choose_convolutions(_choose_products(c), c.options.target)
     check.check_graph(c.graph)
 
 

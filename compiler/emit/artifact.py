@@ -77,6 +77,8 @@ def _build_options(options: Options) -> dict[str, Any]:
         "shapes": {k: list(v) for k, v in options.shapes.items()},
         "fixed": {k: np.asarray(v).tolist() for k, v in options.fixed.items()},
         "symbol_prefix": options.symbol_prefix,
+        "kernels": dict(options.kernels),
+        "optimize": options.optimize,
     }
 
 

@@ -22,6 +22,7 @@ from ...codegen_templates import (
     gather,
     gemm,
     gemv,
+    indexed,
     n_of_m,
     norm,
     pool,
@@ -191,6 +192,11 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
         assert quantization is not None
         return before + n_of_m.plan_n_of_m(
             isa, attrs["columns"], weights, epilogue, quantization, attrs["reason"], layouts, first_extra
+        )
+    if attrs["method"].startswith("indexed"):
+        shared = int(attrs["method"].removeprefix("indexed"))
+        return before + indexed.plan_indexed(
+            isa, attrs["columns"], weights, epilogue, quantization, attrs["reason"], shared, layouts, first_extra
         )
     return before + spmm.plan_spmm(
         isa,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ...errors import SparsecError
 from ..graph import Dataflow, Graph, Layer, op_name
 from ..lower.program import Dim, Size
 from ..lower.sizes import product, upper
@@ -14,26 +16,45 @@ from ..sparsity.cost import choose_float, choose_integer
 from ..target import Target
 
 
-def choose_kernels(graph: Graph, target: Target, dims: tuple[Dim, ...]) -> Graph:
+def choose_kernels(
+    graph: Graph,
+    target: Target,
+    dims: tuple[Dim, ...],
+    forced: Mapping[str, str] | None = None,
+    smallest: bool = False,
+) -> Graph:
     """`linear` layers that gain by it become `spmm` or `gemv` layers, every `qlinear` layer does.
 
-    Operands stay as they are: which layouts they have, `plan_layouts` decides.
+    Operands stay as they are: which layouts they have, `plan_layouts` decides. `forced` maps layers, by the tensors
+    that they compute, to kernels; `smallest` asks for few bytes instead of few cycles.
+
+    Raises:
+        SparsecError: `forced` names a layer that is not there, or a kernel that cannot compute it.
     """
-    return _Chooser(graph, target, dims).run()
+    return _Chooser(graph, target, dims, forced or {}, smallest).run()
 
 
 class _Chooser:
-    def __init__(self, graph: Graph, target: Target, dims: tuple[Dim, ...]) -> None:
+    def __init__(
+        self, graph: Graph, target: Target, dims: tuple[Dim, ...], forced: Mapping[str, str], smallest: bool
+    ) -> None:
         self.graph = graph
         self.target = target
         self.dims = dims
         self.layers = dict(graph.layers)
+        self.forced = forced
+        self.smallest = smallest
+        self.met: list[str] = []
 
     def run(self) -> Graph:
         for _, value in Dataflow.of(self.graph).bindings:
             layer = self.layers.get(op_name(value))
             if layer is not None and layer.family in ("linear", "qlinear"):
                 self._choose(op_name(value), layer, value)
+        unknown = [name for name in self.forced if name not in self.met]
+        if unknown:
+            raise SparsecError(f"--kernel names {unknown[0]}, which is no layer with a choice of kernels; "
+                               f"there are: {', '.join(self.met) or 'none'}")  # fmt: skip
         return replace(self.graph, layers=self.layers)
 
     def _choose(self, name: str, layer: Layer, call: Any) -> None:
@@ -42,12 +63,14 @@ class _Chooser:
         columns: Size = product(tuple(data.ty.shape)[:-1])
         most = upper(columns, self.dims)
         quantized = layer.family == "qlinear"
-        if quantized:
-            choice = choose_integer(array, most)
-        elif self.target.isa == "avx512":
-            choice = choose_float(array, most)
-        else:
+        if not quantized and self.target.isa != "avx512":
             return
+        self.met.append(layer.tensor)
+        choose = choose_integer if quantized else choose_float
+        try:
+            choice = choose(array, most, self.forced.get(layer.tensor), self.smallest)
+        except ValueError as error:
+            raise SparsecError(f"--kernel {layer.tensor}: {error}") from error
         attrs = {**layer.attrs, "reason": choice.reason}
         if choice.kernel == "gemm":
             self.layers[name] = replace(layer, attrs=attrs)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...codegen_templates import n_of_m
+from ...codegen_templates import indexed, n_of_m
 from ...codegen_templates.gathered import gather_blocks
 from ...codegen_templates.gemv import MAX_COLUMNS, Storage, stored_bytes
 from ...codegen_templates.pattern import rows_per_block
@@ -28,6 +28,8 @@ _UNIT_CODE_BYTES, _LOAD_CODE_BYTES, _GATHER_CODE_BYTES = 7, 10, 36
 _PAIR_CYCLES, _GATHER_CYCLES = 0.6, 3.3
 """Of gathered code: it does not multiply faster than once a cycle, either."""
 _N_OF_M_CYCLES = 1.5
+_INDEXED_CYCLES = {1: 2.6, 2: 1.6, 4: 1.25}
+"""Per unit, by how many rows share a list."""
 _SAMPLED_BLOCKS = 2
 _WEIGHT_BANDWIDTH = 9.0
 """Bytes of weights per cycle from memory."""
@@ -44,7 +46,7 @@ CODE_LIMIT = 2.0
 
 @dataclass(frozen=True)
 class Choice:
-    """`gemm`: rows times panels; `dense`, `pattern`, `gather`, `n_of_m`: panels; `gemv_*`: rows."""
+    """`gemm`: rows times panels; `dense`, `pattern`, `gather`, `n_of_m`, `indexed*`: panels; `gemv_*`: rows."""
 
     kernel: str
     reason: str
@@ -70,28 +72,49 @@ Predictor = Callable[[np.ndarray, int], "Prediction | None"]
 """(weights[M, K], columns) -> the prediction, or None where the kernel is none for them."""
 
 
-def choose_float(weights: np.ndarray, columns: int, forced: str | None = None) -> Choice:
-    """For float32 `weights`[M, K] and at most `columns` columns."""
-    return _choose(weights, columns, FLOAT, "gemm", forced)
+def choose_float(weights: np.ndarray, columns: int, forced: str | None = None, smallest: bool = False) -> Choice:
+    """For float32 `weights`[M, K] and at most `columns` columns.
+
+    `forced` names the kernel; `smallest` asks for the fewest bytes that are not slower than the dense kernel.
+
+    Raises:
+        ValueError: `forced` is no kernel for these weights.
+    """
+    return _choose(weights, columns, FLOAT, "gemm", forced, smallest)
 
 
 def choose_integer(
-    weights: np.ndarray, columns: int, forced: str | None = None, among: Sequence[str] | None = None
+    weights: np.ndarray,
+    columns: int,
+    forced: str | None = None,
+    smallest: bool = False,
+    among: Sequence[str] | None = None,
 ) -> Choice:
-    """For int8 `weights`[M, K], K a multiple of 4; `among` names the kernels that the caller can use."""
+    """The same for int8 `weights`[M, K], K a multiple of 4; `among` names the kernels that the caller can use."""
     kernels = INTEGER if among is None else {name: INTEGER[name] for name in among}
-    return _choose(weights, columns, kernels, "dense", forced)
+    return _choose(weights, columns, kernels, "dense", forced, smallest)
 
 
-def _choose(weights: np.ndarray, columns: int, kernels: dict[str, Predictor], dense: str, forced: str | None) -> Choice:
+def _choose(
+    weights: np.ndarray,
+    columns: int,
+    kernels: dict[str, Predictor],
+    dense: str,
+    forced: str | None,
+    smallest: bool,
+) -> Choice:
     found = find_pattern(weights)
     dense_one = kernels[dense](weights, columns)
     assert dense_one is not None
     if forced is not None:
+        if forced not in kernels:
+            raise ValueError(f"there is no kernel {forced} for {weights.dtype} weights; one of: {', '.join(kernels)}")
         one = kernels[forced](weights, columns)
         if one is None:
-            raise ValueError(f"{forced} cannot compute it with {columns} columns")
+            raise ValueError(f"{forced} cannot compute it: {found.text()}, {columns} columns")
         return Choice(forced, f"{found.text()}: asked for", dense_one.cycles / max(one.cycles, 1.0))
+    if smallest:
+        return _smallest(weights, columns, kernels, dense, found)
     best, cycles, too_large = dense, dense_one.cycles, ""
     for name, predict in kernels.items():
         one = None if name == dense or _hopeless(name, found) else predict(weights, columns)
@@ -106,6 +129,17 @@ def _choose(weights: np.ndarray, columns: int, kernels: dict[str, Predictor], de
     if best == dense:
         return Choice(dense, f"{found.text()}{few}: dense" + (too_large or ", nothing is predicted to be faster"))
     return Choice(best, f"{found.text()}{few}: {best} predicted at {gain:.2f}x dense{too_large}", gain)
+
+
+def _smallest(weights: np.ndarray, columns: int, kernels: dict[str, Predictor], dense: str, found: Pattern) -> Choice:
+    predicted = {name: predict(weights, columns) for name, predict in kernels.items() if not _hopeless(name, found)}
+    limit = predicted[dense]
+    assert limit is not None
+    fit = {name: one for name, one in predicted.items() if one is not None and one.cycles <= limit.cycles}
+    best = min(fit, key=lambda name: (fit[name].nbytes, fit[name].cycles))
+    gain = limit.cycles / max(fit[best].cycles, 1.0)
+    share = fit[best].nbytes / weights.nbytes
+    return Choice(best, f"{found.text()}: {best} is smallest, {share:.2f} times the bytes of dense weights", gain)
 
 
 def _hopeless(name: str, found: Pattern) -> bool:
@@ -191,12 +225,29 @@ def _gemv(weights: np.ndarray, columns: int, storage: Storage, kind: str) -> Pre
     return Prediction(_once(cycles, nbytes, _EXPAND_BANDWIDTH[kind]), nbytes)
 
 
-FLOAT: dict[str, Predictor] = {"gemm": _gemm, "pattern": _pattern_f32, "gemv_mask": _gemv_f32}
+def _indexed(shared: int, kind: str) -> Predictor:
+    def predict(weights: np.ndarray, columns: int) -> Prediction:
+        M, K = weights.shape
+        units = int(np.count_nonzero(indexed.occupied_groups(units_of(weights), shared)))
+        nbytes = units * (4 * shared + 1)
+        per_tile = _INDEXED_CYCLES[shared] * units * shared + ((M + K) * _PLANE_CYCLES if kind == "f32" else 0)
+        return Prediction(_once(per_tile * _tiles(columns), nbytes, _WEIGHT_BANDWIDTH), nbytes)
+
+    return predict
+
+
+FLOAT: dict[str, Predictor] = {
+    "gemm": _gemm,
+    "pattern": _pattern_f32,
+    "gemv_mask": _gemv_f32,
+    **{f"indexed{n}": _indexed(n, "f32") for n in indexed.SHARED},
+}
 INTEGER: dict[str, Predictor] = {
     "dense": _dense_u8s8,
     "pattern": _pattern_u8s8,
     "gather": _gather_u8s8,
     "n_of_m": _n_of_m_u8s8,
+    **{f"indexed{n}": _indexed(n, "u8s8") for n in indexed.SHARED},
     "gemv_dense": _gemv_u8s8("dense"),
     "gemv_mask": _gemv_u8s8("mask"),
     "gemv_mask4": _gemv_u8s8("mask4"),

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-PATTERNS = ("unstructured", "1x4", "2:4")
-_BLOCK = 4
+PATTERNS = ("unstructured", "1x4", "4x1", "2x4", "4x4", "16x4", "2:4", "4:8")
 
 
 def impose(weights: np.ndarray, sparsity: float, pattern: str) -> np.ndarray:
-    """`weights`[M, K] with its smallest values, or blocks of 4 along k, set to zero; 2:4 is 50 % whatever is asked.
+    """`weights`[M, K] with its smallest values, or blocks of RxC, set to zero; N:M keeps N of M whatever is asked.
 
-    Where K is no multiple of 4 the blocks are single values.
+    Where the matrix is not made of whole blocks they are single values.
     """
-    if pattern == "unstructured" or weights.shape[1] % _BLOCK:
-        size = np.abs(weights.astype(np.float32))
-        return weights * (size >= np.quantile(size, sparsity))
-    blocks = np.abs(weights.astype(np.float32)).reshape(len(weights), -1, _BLOCK)
-    if pattern == "1x4":
-        size = blocks.sum(2, keepdims=True)
-        keep = np.broadcast_to(size >= np.quantile(size, sparsity), blocks.shape)
-    else:
-        keep = np.ones(blocks.shape, bool)
-        np.put_along_axis(keep, np.argsort(blocks, axis=2)[:, :, :2], False, axis=2)
-    return weights * keep.reshape(weights.shape)
+    size = np.abs(weights.astype(np.float32))
+    if ":" in pattern:
+        kept, group = map(int, pattern.split(":"))
+        if weights.shape[1] % group:
+            return weights * (size >= np.quantile(size, 1 - kept / group))
+        grouped = size.reshape(len(weights), -1, group)
+        keep = np.ones(grouped.shape, bool)
+        np.put_along_axis(keep, np.argsort(grouped, axis=2)[:, :, : group - kept], False, axis=2)
+        return weights * keep.reshape(weights.shape)
+    rows, columns = (1, 1) if pattern == "unstructured" else map(int, pattern.split("x"))
+    M, K = weights.shape
+    if M % rows or K % columns:
+        rows = columns = 1
+    sums = size.reshape(M // rows, rows, K // columns, columns).sum((1, 3))
+    return weights * (sums >= np.quantile(sums, sparsity)).repeat(rows, 0).repeat(columns, 1)

@@ -26,8 +26,9 @@ class Pattern:
     empty_columns: int
 
     def text(self) -> str:
-        """For reasons: `81 % zero (1x4, 3 empty rows)`."""
-        empty = [f"{n} empty {what}" for n, what in ((self.empty_rows, "rows"), (self.empty_columns, "inputs")) if n]
+        """For reasons: `81 % zero (1x4, 3 empty outputs)`."""
+        counts = ((self.empty_rows, "output"), (self.empty_columns, "input"))
+        empty = [f"{n} empty {what}" + "s" * (n > 1) for n, what in counts if n]
         parts = ", ".join([self.name, *empty] if self.name != "dense" else empty)
         return f"{100 * self.sparsity:.0f} % zero" + (f" ({parts})" if parts else "")
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import ACTIVATIONS, apply_epilogue
 
-from sparsec.codegen_templates import integer, n_of_m, norm, spmm
+from sparsec.codegen_templates import indexed, integer, n_of_m, norm, spmm
 from sparsec.codegen_templates.epilogue import EpilogueOp, fake_quantize_operand
 from sparsec.codegen_templates.layout import PANELS, ROWS, Quantized, panel_shape
 from sparsec.codegen_templates.tile_epilogue import constant_quantization
@@ -347,3 +347,42 @@ def test_four_of_eight_is_exact(target, m, k, n, zero, most, extreme):
 def test_what_is_not_four_of_eight():
     assert not n_of_m.fits(np.ones((3, 12), np.int8))
     assert not n_of_m.fits(np.repeat(np.array([[1, 0]], np.int8), [5, 3], axis=1))
+
+
+@AVX512
+@SWEEP
+@given(
+    m=st.integers(1, 60),
+    k=st.sampled_from([1, 3, 40, 700]),
+    n=st.sampled_from([1, 16, 40, 64, 100]),
+    zero=st.sampled_from([0, 128, 255]),
+    density=st.sampled_from([0.0, 0.01, 0.3, 1.0]),
+    shared=st.sampled_from(indexed.SHARED),
+    extreme=st.booleans(),
+)
+def test_indexed_int8_is_exact(target, m, k, n, zero, density, shared, extreme):
+    """Also where two units are farther apart than a byte counts."""
+    rng = np.random.default_rng([m, k, n, zero])
+    kept = (rng.random((-(-m // shared), k)) < density).repeat(shared, 0)[:m].repeat(4, 1)
+    w = rng.choice([-128, 127], kept.shape) if extreme else rng.integers(-128, 128, kept.shape)
+    w = (w * kept).astype(np.int8)
+    x = (rng.choice([0, 255], (n, 4 * k)) if extreme else rng.integers(0, 256, (n, 4 * k))).astype(np.uint8)
+    scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
+    panels = to_panels(target, x, quantized=True)
+    how = constant_quantization(w, zero, scale, None)
+    got, _ = run_uses(target, indexed.plan_indexed(target.isa, n, w, (), how, "", shared), [panels, w], (n, m))
+    np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
+
+
+@AVX512
+@pytest.mark.parametrize("shared", indexed.SHARED)
+@pytest.mark.parametrize(("m", "k", "n"), [(61, 37, 100), (4, 600, 16), (30, 20, 7)])
+def test_indexed_float(target, m, k, n, shared):
+    rng = np.random.default_rng([m, k, n])
+    w, x = pruned(rng, m, k, 0.1), rng.standard_normal((n, k)).astype(np.float32)
+    bias = rng.standard_normal(m).astype(np.float32)
+    ops = (EpilogueOp("bias"), EpilogueOp("relu"))
+    uses = indexed.plan_indexed(target.isa, n, w, ops, None, "", shared)
+    got, _ = run_uses(target, uses, [to_panels(target, x, quantized=False), w, bias], (n, m))
+    want = apply_epilogue(x.astype(np.float64) @ w.T, ops, [bias], 1)
+    assert np.abs(got - want).max() <= 4e-6 * max(np.abs(want).max(), 1)

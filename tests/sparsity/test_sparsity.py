@@ -9,14 +9,18 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from generators.bert import BertConfig, bert
+from generators.networks import network
 from generators.pruning import pruned
 
+import sparsec
 from sparsec.cli import cli
 from sparsec.compiler.sparsity.cost import choose_float, choose_integer
-from sparsec.compiler.sparsity.impose import impose
+from sparsec.compiler.sparsity.impose import PATTERNS, impose
 from sparsec.compiler.sparsity.patterns import find_pattern
 from sparsec.compiler.tools.analyze import analyze, total_gain
 from sparsec.errors import SparsecError, TargetError
+from sparsec.runtime_stub.cpu import host_features
+from sparsec.runtime_stub.inputs import random_inputs
 
 RNG = np.random.default_rng(0)
 SMALL = BertConfig(layers=1, hidden=64, heads=2, inner=128, vocabulary=50, seq=32)
@@ -96,17 +100,18 @@ def test_patterns_that_no_block_is():
     assert (find_pattern(empty).empty_rows, find_pattern(empty).empty_columns) == (1, 2)
 
 
-@pytest.mark.parametrize(("pattern", "share"), [("unstructured", 0.75), ("1x4", 0.75), ("2:4", 0.5)])
-def test_impose(pattern, share):
-    w = RNG.standard_normal((40, 64)).astype(np.float32)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_impose(pattern):
+    w = RNG.standard_normal((64, 64)).astype(np.float32)
     out = impose(w, 0.75, pattern)
-    assert abs((out == 0).mean() - share) < 0.01
+    assert abs((out == 0).mean() - (0.5 if ":" in pattern else 0.75)) < 0.01
+    assert find_pattern(out).name == pattern
     np.testing.assert_array_equal(out[out != 0], w[out != 0])
     if pattern == "1x4":
-        blocks = (out != 0).reshape(40, 16, 4).sum(2)
+        blocks = (out != 0).reshape(64, 16, 4).sum(2)
         assert set(np.unique(blocks)) <= {0, 4}
     if pattern == "2:4":
-        assert ((out != 0).reshape(40, 16, 4).sum(2) == 2).all()
+        assert ((out != 0).reshape(64, 16, 4).sum(2) == 2).all()
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,31 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("analyze") / "model.onnx"
     onnx.save(bert(replace(SMALL, sparsity=0.9, pattern="unstructured")), str(path))
     return path
+
+
+@pytest.mark.skipif(not {"avx512vnni", "avx512vbmi2"} <= host_features(), reason="this CPU does not have avx512")
+def test_size_and_kernels_that_are_asked_for(tmp_path):
+    """Every kernel of a layer computes the same."""
+    source = network("bert_base", "int8_1x4_80", layers=1, hidden=64, heads=2, inner=128, vocabulary=50, seq=32)
+    path = tmp_path / "model.onnx"
+    onnx.save(source, str(path))
+    layers, results = [], []
+    asked = {"layer0.q.out": "indexed4", "layer0.k.out": "gather", "layer0.v.out": "dense"}
+    for options in ({}, {"optimize": "size"}, {"kernels": asked}):
+        loaded = sparsec.load(sparsec.build(path, output=tmp_path / "model.so", **options))
+        layers.append({node: layer["kernel"] for layer in loaded.manifest["layers"] for node in layer["nodes"]})
+        results.append(loaded.run(random_inputs(loaded.manifest)))
+    assert layers[1]["layer0.q.out"] == "indexed1_u8s8_avx512"
+    assert [layers[2][name].split("_")[0] for name in asked] == ["indexed4", "gathered", "dense"]
+    for other in results[1:]:
+        for name, value in results[0].items():
+            np.testing.assert_array_equal(value, other[name])
+    with pytest.raises(SparsecError, match=r"no layer with a choice of kernels; there are: layer0\.q\.out"):
+        sparsec.build(path, output=tmp_path / "model.so", kernels={"nowhere": "dense"})
+    with pytest.raises(SparsecError, match="no kernel gemm for int8 weights"):
+        sparsec.build(path, output=tmp_path / "model.so", kernels={"layer0.q.out": "gemm"})
+    with pytest.raises(SparsecError, match="speed, size"):
+        sparsec.build(path, output=tmp_path / "model.so", optimize="small")
 
 
 def test_analyze(model):

@@ -5,7 +5,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types docs docs-check golden peers bench bench-bars bench-public bench-kernels wheel clean setup
+.PHONY: demo test test-all lint types docs docs-check golden peers bench bench-bars bench-public bench-layers bench-kernels wheel clean setup
 
 setup: $(READY)
 
@@ -62,6 +62,9 @@ bench-public: $(READY)   ## the public models against onnxruntime
 bench-accuracy: $(READY)   ## what sparsify keeps of the accuracy of four tasks
 	$(PY) -m pip install -q -e '.[accuracy]'
 	$(PY) benchmarks/accuracy/measure.py
+
+bench-layers: $(READY) ## each product with its chosen kernel and with the dense one; BENCH="mlp --variant int8_1x4_80"
+	$(PY) benchmarks/layers.py $(BENCH)
 
 bench-kernels: $(READY)
 	$(PY) benchmarks/kernels.py

@@ -77,14 +77,15 @@ def test_what_the_forms_hold(name):
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("form", FORMS)
 def test_batches(name, form):
-    """A batch, fixed or a name, computes what single inputs do."""
+    """A batch, fixed or a name, computes what single inputs do; a sum in another order may move a few by a step."""
     writer, config = SMALL[name]
     inputs = writer(config, None).feeds(3)
     whole = run(make(name, quantized=True, form=form, batch=3), inputs)
     single = run(make(name, quantized=True, form=form), {k: v[1:2] for k, v in inputs.items()})
     named = run(make(name, quantized=True, form=form, batch="batch"), inputs)
     for all_three, alone, any_number in zip(whole, single, named, strict=True):
-        np.testing.assert_allclose(all_three[1:2], alone, rtol=0, atol=1e-5 * np.abs(alone).max())
+        moved = np.abs(all_three[1:2] - alone) > 1e-5 * np.abs(alone).max()
+        assert moved.mean() < 0.01 and error([all_three[1:2]], [alone]) < 0.01
         assert any_number.shape == all_three.shape
 
 

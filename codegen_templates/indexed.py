@@ -64,7 +64,7 @@ def occupied_groups(units: np.ndarray, shared: int) -> np.ndarray:
     """Where at least one of `shared` rows of `units`[M, k] has a unit."""
     padded = np.zeros((-(-len(units) // shared) * shared, units.shape[1]), bool)
     padded[: len(units)] = units != 0
-    return padded.reshape(-1, shared, units.shape[1]).any(1)
+    return np.asarray(padded.reshape(-1, shared, units.shape[1]).any(1))
 
 
 def pack_indexed(units: np.ndarray, shared: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

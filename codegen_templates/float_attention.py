@@ -34,10 +34,19 @@ class AttentionAxes:
 
 
 def plan_float_attention(
-    isa: str, q: Tensor, k: Tensor, v: Tensor, out: Tensor, scale: float, mask: Tensor | None, axes: AttentionAxes
+    isa: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    scale: float,
+    mask: Tensor | None,
+    axes: AttentionAxes,
+    zeros: bool = False,
 ) -> list[KernelUse]:
     """softmax(scale·Q·Kᵀ + mask)·V; operands are Q, K, V[, mask].
 
+    A query whose scores are all -inf gets NaN, or with `zeros` zero.
     Seen through `axes`, Q is [B, H, S, D], K [B, H or 1, T, D], V [B, H or 1, T, E] with unit stride along the last
     axis, D and E constants of at most `MAX_DEPTH`; `mask` broadcasts to [B, H, S, T].
     """
@@ -64,7 +73,7 @@ def plan_float_attention(
     kind, mask_strides = _mask(mask)
     shape = AttentionShape(batch, queries, keys, heads, depth)
     scalars = (heads, queries, keys, *strides, *mask_strides)
-    return [pack, _attention(row, shape, v_shape[-1], scale, kind, packed, scalars, False)]
+    return [pack, _attention(row, shape, v_shape[-1], scale, kind, packed, scalars, False, zeros)]
 
 
 def may_be_panels(shape: AttentionShape) -> bool:
@@ -74,7 +83,9 @@ def may_be_panels(shape: AttentionShape) -> bool:
     return alone or all(isinstance(size, int) and size % COLUMNS == 0 for size in sizes)
 
 
-def plan_panels_attention(isa: str, shape: AttentionShape, scale: float, mask: Tensor | None) -> list[KernelUse]:
+def plan_panels_attention(
+    isa: str, shape: AttentionShape, scale: float, mask: Tensor | None, zeros: bool = False
+) -> list[KernelUse]:
     """The same for Q, K, V and an output in panels of floats: [tokens / 16][heads * depth][16], batches in a row."""
     row = find("attention", isa)
     features = shape.heads * shape.depth
@@ -82,7 +93,7 @@ def plan_panels_attention(isa: str, shape: AttentionShape, scale: float, mask: T
     query, key = (shape.queries * features, per_head, per_panel), (shape.keys * features, per_head, per_panel)
     kind, mask_strides = _mask(mask)
     scalars = (shape.heads, shape.queries, shape.keys, *query, *key, *key, *query, *mask_strides)
-    return [_attention(row, shape, shape.depth, scale, kind, Operand(1), scalars, True)]
+    return [_attention(row, shape, shape.depth, scale, kind, Operand(1), scalars, True, zeros)]
 
 
 def _attention(
@@ -94,15 +105,16 @@ def _attention(
     keys: Pointer,
     scalars: tuple[Size, ...],
     panels: bool,
+    zeros: bool,
 ) -> KernelUse:
     panel, depth = LANES[row.isa], shape.depth
     digest = hashlib.sha256(c_float(scale).encode()).hexdigest()[:8]
-    parts = (row.name, f"d{depth}x{value_depth}", mask, "panels" if panels else "", digest)
+    parts = (row.name, f"d{depth}x{value_depth}", mask, "panels" if panels else "", "zeros" if zeros else "", digest)
     name = "_".join(part for part in parts if part)
     symbol = f"sparsec_k_{name}"
     unit = source(
         row.template, name, symbol=symbol, depth=depth, value_depth=value_depth, panel=panel, rows=row.rows,
-        vectors=row.vectors, block=_BLOCK, mask=mask, scale=c_float(scale), panels=panels,
+        vectors=row.vectors, block=_BLOCK, mask=mask, scale=c_float(scale), panels=panels, zeros=zeros,
     )  # fmt: skip
     pointers: tuple[Pointer, ...] = (Operand(0), keys, Operand(2), *([Operand(3)] if mask else []), OUT)
     units = shape.batch * shape.heads

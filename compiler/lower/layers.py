@@ -341,6 +341,7 @@ def _qpool(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[
 def _float_attention(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     q, k, v, *mask = operands
     attrs, added = layer.attrs, mask[0] if mask else None
+    scale, zeros = attrs["scale"], attrs["zeros"]
     if attrs.get("panels"):
-        return float_attention.plan_panels_attention(isa, attrs["shape"], attrs["scale"], added)
-    return float_attention.plan_float_attention(isa, q, k, v, out, attrs["scale"], added, attrs["axes"])
+        return float_attention.plan_panels_attention(isa, attrs["shape"], scale, added, zeros)
+    return float_attention.plan_float_attention(isa, q, k, v, out, scale, added, attrs["axes"], zeros)

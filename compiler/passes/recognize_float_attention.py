@@ -3,7 +3,8 @@
     matmul(softmax(scale * matmul(Q, Kᵀ) + mask), V)
 
 Exporters scale the scores, Q, K, or both of these, by a multiplication or a division; they transpose from
-[batch, sequence, heads, depth], or not at all, and back; they add a mask, or not.
+[batch, sequence, heads, depth], or not at all, and back; they add a mask, or not. Where a constant mask leaves a query
+no key, ONNX's Attention has zeros instead of the softmax's NaN.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tvm
 import tvm_ffi
 from tvm import relax
@@ -33,7 +35,7 @@ def recognize_float_attention(graph: Graph) -> Graph:
         if match is None:
             continue
         name = f"{LAYER_PREFIX}{len(layers)}"
-        attrs = {"scale": match.scale, "axes": match.axes, "shape": match.shape}
+        attrs = {"scale": match.scale, "axes": match.axes, "shape": match.shape, "zeros": match.zeros}
         layers[name] = Layer("float_attention", attrs, (), graph.tensors.get(match.last.name, match.last.name))
         calls[match.last] = relax.op.call_dps_packed(name, relax.Tuple(match.operands), out_ty=match.last.ty)
     main.bindings = [(var, calls.get(var, value)) for var, value in main.bindings]
@@ -47,6 +49,8 @@ class _Match:
     axes: AttentionAxes
     shape: AttentionShape | None
     """Where panels may be read and written instead."""
+    zeros: bool
+    """What a query without keys gets; NaN otherwise."""
     last: relax.Var
 
 
@@ -84,11 +88,14 @@ class _Finder:
         if op_name(value) != "relax.matmul" or str(var.ty.dtype) != "float32" or len(var.ty.shape) not in (3, 4):
             return None
         probabilities, values = value.args
+        probabilities, no_keys = self._without_queries(probabilities)
         softmax = self._alone(probabilities, "relax.nn.softmax")
         rank = len(var.ty.shape)
         if softmax is None or int(softmax.attrs.axis) not in (-1, rank - 1):
             return None
         scores, mask = self._masked(softmax.args[0], var)
+        if no_keys is not None and not self._are_masked_out(no_keys, mask):
+            return None
         scale, scores = self._scaled(scores)
         product = self._alone(scores, "relax.matmul")
         if product is None:
@@ -107,7 +114,32 @@ class _Finder:
         axes = AttentionAxes(q.axes, k.axes, v.axes, out)
         operands = [q.tensor, k.tensor, v.tensor, *([] if mask is None else [mask])]
         shape = _panels_shape(axes, q.shape, k.shape, v.shape)
-        return _Match(operands, scale * q_scale * k_scale, axes, shape, last)
+        return _Match(
+            operands, scale * q_scale * k_scale, axes, shape, no_keys is not None and bool(no_keys.any()), last
+        )
+
+    def _without_queries(self, expr: Any) -> tuple[Any, np.ndarray | None]:
+        """(probabilities, the queries for which zeros stand in their place); None: they stand as they are."""
+        value = self._alone(expr, "relax.where")
+        if value is None:
+            return expr, None
+        queries, zero = (constant(a, self.values) for a in value.args[:2])
+        if queries is None or zero is None or zero.any() or not tvm_ffi.structural_equal(value.args[2].ty, expr.ty):
+            return expr, None
+        return value.args[2], queries
+
+    def _are_masked_out(self, queries: np.ndarray, mask: Any) -> bool:
+        """Whether they are those that a constant mask leaves no key."""
+        if mask is None:
+            return not queries.any()
+        added = constant(mask, self.values)
+        if added is None or queries.ndim == 0 or queries.shape[-1] != 1:
+            return False
+        without = added.max(-1, keepdims=True) == -np.inf
+        try:
+            return bool((without == queries).all())
+        except ValueError:
+            return False
 
     def _alone(self, expr: Any, *names: str) -> Any:
         """The operation of a value that nothing else reads."""
@@ -149,6 +181,7 @@ class _Finder:
         while True:
             scale, expr = self._scaled(expr)
             factor *= scale
+            expr = self._unfolded(expr)
             value = self.values.get(expr)
             if value is None or op_name(value) != "relax.permute_dims" or not isinstance(value.args[0], relax.Var):
                 return _View(expr, axes), factor
@@ -156,6 +189,15 @@ class _Finder:
             inner = tuple(reversed(range(rank))) if order is None else tuple(int(a) for a in order)
             axes = tuple(inner[a] for a in axes)
             expr = value.args[0]
+
+    def _unfolded(self, expr: Any) -> Any:
+        """Behind reshapes that come back to the same shape."""
+        inner = expr
+        while op_name(value := self.values.get(inner)) == "relax.reshape" and isinstance(value.args[0], relax.Var):
+            inner = value.args[0]
+            if tvm_ffi.structural_equal(inner.ty, expr.ty):
+                expr = inner
+        return expr
 
     def _turned_back(self, var: relax.Var, rank: int) -> tuple[relax.Var, tuple[int, ...] | None]:
         """The transpose that alone reads the product, if it leaves the depth last."""

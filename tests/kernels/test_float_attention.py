@@ -31,10 +31,9 @@ def attention(q, k, v, scale, mask):
     return np.einsum("bhst,bhte->bhse", exp / exp.sum(-1, keepdims=True), v)
 
 
-def run(target, q, k, v, scale, mask, axes, shape, cuts=3):
-    uses = plan_float_attention(
-        target.isa, f32(q), f32(k), f32(v), Tensor("float32", shape), scale, None if mask is None else f32(mask), axes
-    )
+def run(target, q, k, v, scale, mask, axes, shape, cuts=3, zeros=False):
+    added, out = None if mask is None else f32(mask), Tensor("float32", shape)
+    uses = plan_float_attention(target.isa, f32(q), f32(k), f32(v), out, scale, added, axes, zeros)
     got, status = run_uses(target, uses, [q, k, v, *([] if mask is None else [mask])], shape, cuts=cuts)
     assert status == 0
     return got
@@ -109,6 +108,8 @@ def test_large_scores_and_keys_masked_out(target, keys):
     want = attention(q, k, v, 1.0, mask)
     assert np.isnan(want[:, :, 5]).all()
     np.testing.assert_allclose(got, want, rtol=2e-6, atol=1e-4)
+    got = run(target, q, k, v, 1.0, mask, AttentionAxes(), q.shape, zeros=True)
+    np.testing.assert_allclose(got, np.nan_to_num(want), rtol=2e-6, atol=1e-4)
 
 
 def to_panels(x: np.ndarray) -> np.ndarray:

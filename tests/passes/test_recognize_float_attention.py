@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 import sparsec
 from sparsec.compiler.pipeline import Options, run_until
@@ -127,3 +128,40 @@ def test_scores_that_something_else_reads_are_computed():
 
     shapes = {"q": (B, H, S, D), "k": (B, H, T, D), "v": (B, H, T, D)}
     assert "float_attention" not in families(model_of(spell, shapes, [B, H, S, D]))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("folded", [False, True])
+def test_the_operator_of_onnx(folded, causal, tmp_path):
+    """Attention-23, with heads apart or side by side; its function says what a query without keys gets."""
+    shape = [B, S, H * D] if folded else [B, H, S, D]
+    heads = {"q_num_heads": H, "kv_num_heads": H} if folded else {}
+    node = helper.make_node("Attention", ["q", "k", "v"], ["y"], is_causal=int(causal), **heads)
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "qkvy"]
+    graph = helper.make_graph([node], "attention", infos[:3], infos[3:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+    assert families(model) == ["float_attention"]
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.standard_normal(shape).astype(np.float32) for name in "qkv"}
+    loaded = sparsec.load(sparsec.build(model, output=tmp_path / "m.so"))
+    want = ReferenceEvaluator(model).run(None, inputs)[0]
+    np.testing.assert_allclose(loaded.run(inputs)["y"], want, rtol=1e-4, atol=2e-6)
+
+
+def test_zeros_for_other_queries_than_those_without_keys_are_computed():
+    """`where` with a condition that does not follow from the mask."""
+
+    def spell(op, constant, rows):
+        scores = op("MatMul", ["q", op("Transpose", ["k"], perm=[0, 1, 3, 2])])
+        mask = np.zeros((S, T), np.float32)
+        mask[3] = -np.inf
+        weights = op("Softmax", [op("Add", [scores, constant(mask)])], axis=-1)
+        none = np.zeros((S, 1), np.float32)
+        none[rows] = 1
+        chosen = op("Where", [op("Greater", [constant(none), constant(0)]), constant(0), weights])
+        op("MatMul", [chosen, "v"], last=True)
+
+    shapes = {"q": (B, H, S, D), "k": (B, H, T, D), "v": (B, H, T, D)}
+    for rows, fused in (([3], True), ([2], False), ([3, 4], False)):
+        model = model_of(lambda o, c, rows=rows: spell(o, c, rows), shapes, [B, H, S, D])
+        assert ("float_attention" in families(model)) == fused

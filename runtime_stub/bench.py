@@ -74,7 +74,7 @@ def bench(
         _take_turns([ours], seconds)
         return ours.result()
     _warm(Path(model))
-    load_peer = PEERS[against](Path(model), threads, inputs, read_manifest(artifact)["options"]["fixed"])
+    load_peer = PEERS[against](Path(model), threads, inputs, read_manifest(artifact)["options"].get("fixed", {}))
     try:
         theirs = _Side(load_peer)
     except Exception as error:

@@ -228,7 +228,7 @@ class Model:
 
     def _cut(self, results: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What the run has filled, where only the run could know how much that is."""
-        if not self.manifest["found_dims"]:
+        if not self.manifest.get("found_dims"):
             return results
         found = {}
         for o, (name, array) in zip(self._free_outputs, results.items(), strict=True):

@@ -74,7 +74,7 @@ def verify(
     proto = _read(model)
     with load(artifact) as loaded:
         manifest = loaded.manifest
-        _fix_inputs(proto, manifest["options"]["fixed"])
+        _fix_inputs(proto, manifest["options"].get("fixed", {}))
         cases = [dict(inputs)] if inputs is not None else _random_cases(manifest, seed)
         rows = []
         for case in cases:

@@ -84,6 +84,21 @@ class _Kernel(click.ParamType):
         return name, kernel
 
 
+class _Size(click.ParamType):
+    """A number of bytes, with a unit or without."""
+
+    name = "BYTES|KB|MB|GB"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Reads `48MB`, `1.5 GB`, `900kB` or `48000000`; a unit is a power of 1000."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kmg]?)b?", str(value).strip().lower())
+        if found is None:
+            self.fail(f"{value!r} is not a size such as 48MB", param, ctx)
+        return int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[found[2]])
+
+
 class _Shape(click.ParamType):
     """An input's name with its whole shape."""
 
@@ -204,6 +219,8 @@ def cli() -> None:
 )
 @click.option("--optimize", type=click.Choice(["speed", "size"]), default="speed", show_default=True,
               help="size: the smallest kernels that are no slower than dense ones.")  # fmt: skip
+@click.option("--max-size", type=_Size(), metavar="SIZE",
+              help="Most weights and generated code, as 48MB: layers take smaller kernels until it fits.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1), help="Parallel compiler processes; default: one per CPU.")
 @click.option("--report", type=_FILE, metavar="FILE.json", help="Writes what was built, as JSON.")
 @click.option("--dump-ir", type=_FILE, metavar="DIR", help="Writes the IR after every stage.")

@@ -29,6 +29,7 @@ def build(
     symbol_prefix: str = "sparsec_",
     kernels: Mapping[str, str] | None = None,
     optimize: str = "speed",
+    max_size: int | None = None,
     jobs: int | None = None,
     report: str | os.PathLike[str] | None = None,
     dump_ir: str | os.PathLike[str] | None = None,
@@ -48,6 +49,7 @@ def build(
         symbol_prefix: what exported names begin with instead of `sparsec_`.
         kernels: layer, by the tensor it computes -> name of the kernel it has to take.
         optimize: `speed`, or `size`: the smallest kernels that are predicted to be no slower than dense ones.
+        max_size: most bytes of weights and generated code; the layers that lose least by it take smaller kernels.
         jobs: parallel compiler processes; default is the number of CPUs this process may use.
         report: file for a JSON report of the build.
         dump_ir: folder for the IR after every stage.
@@ -69,6 +71,8 @@ def build(
         raise SparsecError(f"unknown --emit {emit!r}; one of: {', '.join(_EMITS)}")
     if optimize not in ("speed", "size"):
         raise SparsecError(f"unknown --optimize {optimize!r}; one of: speed, size")
+    if max_size is not None and max_size <= 0:
+        raise SparsecError(f"--max-size {max_size} is no number of bytes")
     if not symbol_prefix.isidentifier() or not symbol_prefix.isascii():
         raise SparsecError(f"symbol prefix {symbol_prefix!r} is no C identifier")
     if output is None:
@@ -94,6 +98,7 @@ def build(
         symbol_prefix=symbol_prefix,
         kernels=dict(kernels or {}),
         optimize=optimize,
+        max_size=max_size,
         jobs=jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1,
         dump_ir=Path(dump_ir) if dump_ir is not None else None,
     )

@@ -127,6 +127,21 @@ def children(expr: relax.Expr) -> Iterable[relax.Expr]:
     return []
 
 
+def constants(graph: Graph) -> list[np.ndarray]:
+    """The tensors that `main` holds, each once."""
+    found: dict[tvm.ir.GenericConst, np.ndarray] = {}
+
+    def visit(expr: relax.Expr) -> None:
+        if isinstance(expr, tvm.ir.GenericConst):
+            found.setdefault(expr, expr.value.numpy())
+        for child in children(expr):
+            visit(child)
+
+    for _, value in Dataflow.of(graph).bindings:
+        visit(value)
+    return list(found.values())
+
+
 def free_vars(expr: relax.Expr) -> list[relax.Var]:
     """Variables that hold tensors in a normalized value, as often as they stand there."""
     if isinstance(expr, relax.Var):

@@ -16,7 +16,7 @@ from typing import Any
 import onnx
 
 from . import check, debug
-from .emit.artifact import emit_artifact
+from .emit.artifact import TooLargeError, emit_artifact
 from .frontend.importer import import_model
 from .frontend.load import LoadedModel, load
 from .frontend.prepare import PreparedModel, prepare
@@ -57,6 +57,7 @@ class Options:
     symbol_prefix: str = "sparsec_"
     kernels: Mapping[str, str] = field(default_factory=dict)
     optimize: str = "speed"
+    max_size: int | None = None
     jobs: int = 1
     dump_ir: Path | None = None
 
@@ -74,6 +75,9 @@ class Compilation:
     plan: MemoryPlan
     manifest: dict[str, Any]
     seconds: dict[str, float]
+    max_bytes: int | None = None
+    """What weights and code may be predicted to take, for --max-size."""
+    predicted_bytes: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -138,7 +142,9 @@ def _fuse_layers(c: Compilation) -> None:
 
 def _choose_products(c: Compilation) -> Graph:
     o = c.options
-    return choose_kernels(c.graph, o.target, _dims(c), o.kernels, o.optimize == "size")
+    small = o.optimize == "size"
+    graph, c.predicted_bytes = choose_kernels(c.graph, o.target, _dims(c), o.kernels, small, c.max_bytes)
+    return graph
 
 
 def _choose(c: Compilation) -> None:
@@ -209,7 +215,7 @@ STAGES: tuple[Stage, ...] = (
 def run_until(source: str | os.PathLike[str] | onnx.ModelProto, options: Options, last: str) -> Compilation:
     """The compilation after the stage `last`, for tools that look at a model without building it."""
     blank: Any = None
-    c = Compilation(source, options, blank, blank, blank, blank, blank, blank, {})
+    c = Compilation(source, options, blank, blank, blank, blank, blank, blank, {}, options.max_size)
     for stage in STAGES:
         stage.run(c)
         if stage.name == last:
@@ -222,18 +228,40 @@ def compile_model(
     options: Options,
     on_stage: Callable[[int, str], None] | None = None,
 ) -> Compilation:
-    """Runs every stage; `on_stage` hears of each before it runs. The output file appears whole or not at all."""
+    """Runs every stage; `on_stage` hears of each before it runs. The output file appears whole or not at all.
+
+    What turns out larger than was predicted for `options.max_size` goes back to the choice of kernels.
+    """
     blank: Any = None
-    c = Compilation(source, options, blank, blank, blank, blank, blank, blank, {})
-    for number, stage in enumerate(STAGES):
+    c = Compilation(source, options, blank, blank, blank, blank, blank, blank, {}, options.max_size)
+    choose = [stage.name for stage in STAGES].index("choose")
+    _run(c, range(choose), on_stage)
+    before, too_large, tried = c.graph, None, {}
+    while True:
+        c.graph = before
+        _run(c, range(choose, choose + 1), on_stage)
+        reasons = {name: layer.attrs.get("reason") for name, layer in c.graph.layers.items()}
+        if too_large is not None and reasons == tried:
+            raise too_large
+        try:
+            _run(c, range(choose + 1, len(STAGES)), on_stage)
+            return c
+        except TooLargeError as error:
+            assert c.max_bytes is not None
+            too_large, tried = error, reasons
+            c.max_bytes = int(min(c.max_bytes, c.predicted_bytes)) - error.excess
+
+
+def _run(c: Compilation, numbers: range, on_stage: Callable[[int, str], None] | None) -> None:
+    for number in numbers:
+        stage = STAGES[number]
         if on_stage is not None:
             on_stage(number, stage.name)
         begin = time.perf_counter()
         stage.run(c)
-        c.seconds[stage.name] = time.perf_counter() - begin
+        c.seconds[stage.name] = c.seconds.get(stage.name, 0.0) + time.perf_counter() - begin
         debug.after_stage(number, stage.name, stage.reason, c.seconds[stage.name])
-        if options.dump_ir is not None:
-            options.dump_ir.mkdir(parents=True, exist_ok=True)
-            path = options.dump_ir / f"{number:03d}_{stage.name}{stage.suffix}"
+        if c.options.dump_ir is not None:
+            c.options.dump_ir.mkdir(parents=True, exist_ok=True)
+            path = c.options.dump_ir / f"{number:03d}_{stage.name}{stage.suffix}"
             path.write_text(stage.show(c), encoding="utf-8")
-    return c

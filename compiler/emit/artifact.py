@@ -29,6 +29,17 @@ EMITS = ("so", "a", "o", "c")
 _RUNTIME_FLAGS = ("-O2", "-std=gnu11")
 
 
+class TooLargeError(SparsecError):
+    """Weights and generated code take `nbytes`, which is more than `--max-size`."""
+
+    def __init__(self, nbytes: int, limit: int) -> None:
+        super().__init__(
+            f"with the smallest kernels the model takes {nbytes:,} bytes of weights and code, more than --max-size "
+            f"{limit:,}: prune or quantize it further, or allow more"
+        )
+        self.excess = nbytes - limit
+
+
 def emit_artifact(
     program: Program, plan: MemoryPlan, prepared: PreparedModel, model_sha256: str, options: Options
 ) -> dict[str, Any]:
@@ -36,6 +47,7 @@ def emit_artifact(
 
     Raises:
         ToolchainError: the C compiler or the linker failed.
+        TooLargeError: weights and code take more than `options.max_size`.
         SparsecError: the output cannot be written.
     """
     try:
@@ -62,6 +74,8 @@ def _emit(
             options=_build_options(options),
         )
         _write_sources(folder, program, plan, weights, manifest, model_sha256, options)
+        code = folder / "code.bin"
+        _check_size(weights.size + (code.stat().st_size if code.exists() else 0), options)
         toolchain = Toolchain(folder, options.target, options.jobs)
         if options.emit == "c":
             _publish_tree(folder, program, options, toolchain)
@@ -79,7 +93,13 @@ def _build_options(options: Options) -> dict[str, Any]:
         "symbol_prefix": options.symbol_prefix,
         "kernels": dict(options.kernels),
         "optimize": options.optimize,
+        "max_size": options.max_size,
     }
+
+
+def _check_size(nbytes: int, options: Options) -> None:
+    if options.max_size is not None and nbytes > options.max_size:
+        raise TooLargeError(nbytes, options.max_size)
 
 
 def _write_sources(

@@ -95,6 +95,14 @@ def choose_integer(
     return _choose(weights, columns, kernels, "dense", forced, smallest)
 
 
+def predictions(weights: np.ndarray, columns: int) -> dict[str, Prediction]:
+    """Every kernel that can compute float32 or int8 `weights`[M, K], with what it is predicted to take."""
+    kernels = INTEGER if weights.dtype == np.int8 else FLOAT
+    found = find_pattern(weights)
+    predicted = {name: predict(weights, columns) for name, predict in kernels.items() if not _hopeless(name, found)}
+    return {name: one for name, one in predicted.items() if one is not None}
+
+
 def _choose(
     weights: np.ndarray,
     columns: int,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,8 @@ from generators.pruning import pruned
 
 import sparsec
 from sparsec.cli import cli
-from sparsec.compiler.sparsity.cost import choose_float, choose_integer
+from sparsec.compiler.sparsity.budget import fit
+from sparsec.compiler.sparsity.cost import Prediction, choose_float, choose_integer
 from sparsec.compiler.sparsity.impose import PATTERNS, impose
 from sparsec.compiler.sparsity.patterns import find_pattern
 from sparsec.compiler.tools.analyze import analyze, total_gain
@@ -144,6 +147,52 @@ def test_size_and_kernels_that_are_asked_for(tmp_path):
         sparsec.build(path, output=tmp_path / "model.so", kernels={"layer0.q.out": "gemm"})
     with pytest.raises(SparsecError, match="speed, size"):
         sparsec.build(path, output=tmp_path / "model.so", optimize="small")
+
+
+def test_layers_that_lose_least_get_smaller():
+    first = {"fast": Prediction(10, 100), "slow": Prediction(20, 60)}
+    second = {"fast": Prediction(10, 100), "half": Prediction(12, 70), "slow": Prediction(90, 50)}
+    kernels = [first, second]
+    wanted = {200: ["fast", "fast"], 199: ["fast", "half"], 169: ["slow", "half"], 129: ["slow", "slow"]}
+    for limit, names in wanted.items():
+        assert fit(["fast", "fast"], kernels, limit) == names
+    assert fit(["fast", "fast"], kernels, 0) == ["slow", "slow"]
+    assert fit(["slow", "half"], kernels, 169) == ["slow", "half"]
+
+
+@pytest.mark.parametrize("form", ["int8_1x4_80", "fp32_unstructured_90"])
+def test_a_limit_of_bytes_moves_only_as_many_layers_as_it_takes(tmp_path, form):
+    source = network("bert_base", form, layers=1, hidden=128, heads=2, inner=512, vocabulary=50, seq=32)
+    built = iter(tmp_path / str(number) for number in range(3))
+
+    def build(**options):
+        """(bytes of weights and generated code, kernels)"""
+        folder = sparsec.build(source, output=next(built), emit="c", target="avx512", **options)
+        files = [folder / name for name in ("weights.bin", "code.bin")]
+        layers = json.loads((folder / "manifest.json").read_text())["layers"]
+        return sum(f.stat().st_size for f in files if f.exists()), [layer["kernel"].split("_")[0] for layer in layers]
+
+    with pytest.raises(SparsecError, match="more than --max-size 1:") as refused:
+        sparsec.build(source, output=tmp_path / "c", emit="c", target="avx512", max_size=1)
+    least = int(re.findall(r"takes ([\d,]+) bytes", str(refused.value))[0].replace(",", ""))
+    largest, free = build()
+    smallest, all_moved = build(max_size=least)
+    size, some_moved = build(max_size=(largest + least) // 2)
+    assert smallest == least
+    assert least < size <= (largest + least) // 2
+    moved = [names.count("indexed1") for names in (free, some_moved, all_moved)]
+    assert moved == sorted(set(moved))
+
+
+def test_a_limit_of_bytes_is_read():
+    result = CliRunner().invoke(cli, ["build", "model.onnx", "--max-size", "48 apples"])
+    assert result.exit_code == 2
+    assert "48 apples' is not a size such as 48MB" in result.output
+    with pytest.raises(SparsecError, match="is no number of bytes"):
+        sparsec.build("model.onnx", max_size=0)
+    sizes = {"48MB": 48_000_000, "1.5 gb": 1_500_000_000, "900k": 900_000, "7": 7}
+    option = next(p for p in cli.commands["build"].params if p.name == "max_size")
+    assert {text: option.type(text) for text in sizes} == sizes
 
 
 def test_analyze(model):

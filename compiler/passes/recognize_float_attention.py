@@ -193,7 +193,9 @@ class _Finder:
     def _unfolded(self, expr: Any) -> Any:
         """Behind reshapes that come back to the same shape."""
         inner = expr
-        while op_name(value := self.values.get(inner)) == "relax.reshape" and isinstance(value.args[0], relax.Var):
+        while (value := self.values.get(inner)) is not None and op_name(value) == "relax.reshape":
+            if not isinstance(value.args[0], relax.Var):
+                break
             inner = value.args[0]
             if tvm_ffi.structural_equal(inner.ty, expr.ty):
                 expr = inner

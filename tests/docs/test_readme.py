@@ -67,7 +67,7 @@ def run(script, place, cwd=None):
 
 
 def test_every_block_is_run():
-    assert set(BLOCKS) == {"make", "sparsify", "sh", "python", "c", "report", "install"}
+    assert set(BLOCKS) == {"make", "sparsify", "sh", "python", "kernels", "c", "report", "install"}
     assert TEXT.count("```") == 2 * len(BLOCKS)
 
 
@@ -101,6 +101,12 @@ def test_sparsify(place):
 def test_python(place):
     (place / "use.py").write_text(BLOCKS["python"] + "print(scores.shape)\n")
     assert run("python use.py", place).endswith("(4, 8)\n")
+
+
+def test_kernels(place):
+    printed = run("\n".join(commands("kernels")), place)
+    for word in ("gain", "conv2d", "global_average_pool"):
+        assert word in printed
 
 
 def test_c(place):

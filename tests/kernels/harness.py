@@ -8,6 +8,7 @@ import mmap
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
 from itertools import pairwise
@@ -107,38 +108,58 @@ def run_outputs(
     cuts: int = 3,
 ) -> tuple[list[np.ndarray], int]:
     """As `run_uses`, for calls with any number of outputs: their shapes and types are given."""
-    texts = {unit.name: unit.text for use in uses for unit in use.sources}
-    library = _library(target.name, tuple(sorted(texts.items())))
-    given = [Guarded(o.shape, str(o.dtype), o) for o in operands]
-    outs = [Guarded(shape, dtype) for shape, dtype in outputs]
-    temps: dict[str, Guarded] = {}
-    packed: dict[int, Guarded] = {}
-    codes: dict[int, Executable] = {}
-
-    def place(pointer):
-        if isinstance(pointer, Code):
-            if id(pointer.pattern) not in codes:
-                codes[id(pointer.pattern)] = Executable(encode(pointer.pattern))
-            return codes[id(pointer.pattern)]
-        if isinstance(pointer, Operand):
-            return given[pointer.index]
-        if isinstance(pointer, Packed):
-            array = pointer.array
-            return packed.setdefault(id(array), Guarded(array.shape, str(array.dtype), array))
-        if isinstance(pointer, Temp):
-            return temps.setdefault(pointer.key, Guarded(tuple(map(int, pointer.shape)), pointer.dtype))
-        return outs[pointer.index]
-
+    bound = Bound(target, uses, operands, outputs)
     status = 0
-    for use in uses:
-        function = library[use.symbol]
-        pointers = [ctypes.c_void_p(place(p).array.ctypes.data) for p in use.pointers]
-        scalars = [ctypes.c_int64(int(s)) for s in use.scalars]
+    for use, call in zip(uses, bound.calls, strict=True):
         units = -(-int(use.extent) // use.grain)
         edges = [min(units * i // cuts * use.grain, int(use.extent)) for i in range(cuts + 1)]
         for begin, end in reversed(list(pairwise(edges))):
             if begin < end:
-                status |= function(*pointers, *scalars, ctypes.c_int64(begin), ctypes.c_int64(end))
-    for guarded in (*given, *temps.values(), *packed.values(), *outs):
-        guarded.check()
-    return [out.array for out in outs], status
+                status |= call(begin, end)
+    bound.check()
+    return [out.array for out in bound.outputs], status
+
+
+class Bound:
+    """Kernel calls with the memory they work on: `calls` has for each a function of the range to compute."""
+
+    def __init__(
+        self,
+        target,
+        uses: list[KernelUse],
+        operands: list[np.ndarray],
+        outputs: list[tuple[tuple[int, ...], str]],
+    ) -> None:
+        texts = {unit.name: unit.text for use in uses for unit in use.sources}
+        self._library = _library(target.name, tuple(sorted(texts.items())))
+        self._operands = [Guarded(o.shape, str(o.dtype), o) for o in operands]
+        self.outputs = [Guarded(shape, dtype) for shape, dtype in outputs]
+        self._temps: dict[str, Guarded] = {}
+        self._packed: dict[int, Guarded] = {}
+        self._codes: dict[int, Executable] = {}
+        self.calls = [self._call(use) for use in uses]
+
+    def _call(self, use: KernelUse) -> Callable[[int, int], int]:
+        function = self._library[use.symbol]
+        pointers = [ctypes.c_void_p(self._place(p).array.ctypes.data) for p in use.pointers]
+        arguments = [*pointers, *(ctypes.c_int64(int(s)) for s in use.scalars)]
+        return lambda begin, end: function(*arguments, ctypes.c_int64(begin), ctypes.c_int64(end))
+
+    def _place(self, pointer) -> Guarded | Executable:
+        if isinstance(pointer, Code):
+            if id(pointer.pattern) not in self._codes:
+                self._codes[id(pointer.pattern)] = Executable(encode(pointer.pattern))
+            return self._codes[id(pointer.pattern)]
+        if isinstance(pointer, Operand):
+            return self._operands[pointer.index]
+        if isinstance(pointer, Packed):
+            array = pointer.array
+            return self._packed.setdefault(id(array), Guarded(array.shape, str(array.dtype), array))
+        if isinstance(pointer, Temp):
+            return self._temps.setdefault(pointer.key, Guarded(tuple(map(int, pointer.shape)), pointer.dtype))
+        return self.outputs[pointer.index]
+
+    def check(self) -> None:
+        """Fails when a byte around an array was written."""
+        for guarded in (*self._operands, *self._temps.values(), *self._packed.values(), *self.outputs):
+            guarded.check()

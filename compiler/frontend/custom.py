@@ -146,7 +146,7 @@ def custom_op(domain: str, op_type: str) -> Callable[[CustomOp], CustomOp]:
 
     def register(function: CustomOp) -> CustomOp:
         key = (domain, op_type)
-        if domain in ("", "ai.onnx") or (key not in _REGISTERED and registry.find(*key) is not None):
+        if domain in ("", "ai.onnx") or (key not in _REGISTERED and key in registry.registered()):
             raise SparsecError(f"{domain or 'ai.onnx'}.{op_type} is not yours to define: choose a domain of your own")
         if key not in _REGISTERED:
             registry.converter(op_type, domain=domain)(lambda context, node: _REGISTERED[key](Call(context, node)))

@@ -105,6 +105,14 @@ class Dataflow:
                 count[var] = count.get(var, 0) + 1
         return count
 
+    def readers(self) -> dict[relax.Var, list[relax.Var]]:
+        """Variable -> the variables whose values read it, as often as they do; the result is no reader."""
+        found: dict[relax.Var, list[relax.Var]] = {}
+        for var, value in self.bindings:
+            for read in free_vars(value):
+                found.setdefault(read, []).append(var)
+        return found
+
     def live(self) -> Dataflow:
         """Without bindings that nothing reads."""
         needed = set(free_vars(self.result))

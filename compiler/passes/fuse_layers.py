@@ -15,7 +15,7 @@ import tvm_ffi
 from tvm import relax
 
 from ...codegen_templates.epilogue import EpilogueOp, fake_quantize_operand
-from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
+from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, op_name
 from ..lower.sizes import product
 from .integer_product import accumulator_bias, integer_product
 from .layer_anchor import Anchor, Values
@@ -47,10 +47,7 @@ def fuse_layers(graph: Graph, *, integer: bool = False) -> Graph:
     """
     main = Dataflow.of(graph)
     values, uses = main.values(), main.uses()
-    readers: dict[relax.Var, list[relax.Var]] = {}
-    for var, value in main.bindings:
-        for read in free_vars(value):
-            readers.setdefault(read, []).append(var)
+    readers = main.readers()
     layers: dict[str, Layer] = dict(graph.layers)
     calls: dict[relax.Var, relax.Expr] = {}
     inside: set[relax.Var] = set()

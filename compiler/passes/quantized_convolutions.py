@@ -61,10 +61,7 @@ class _Former:
         self.main = Dataflow.of(graph)
         self.values: Values = self.main.values()
         self.uses: Mapping[relax.Var, int] = self.main.uses()
-        self.readers: dict[relax.Var, list[relax.Var]] = {}
-        for var, value in self.main.bindings:
-            for read in free_vars(value):
-                self.readers.setdefault(read, []).append(var)
+        self.readers = self.main.readers()
         self.chains: dict[relax.Var, _Chain] = {}
         self.inside: set[relax.Var] = set()
         self.wanted: dict[relax.Var, list[Wanted]] = {}

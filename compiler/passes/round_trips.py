@@ -73,10 +73,7 @@ def drop_round_trips(graph: Graph) -> Graph:
     """Without those that another one repeats, and with one dequantization of each tensor."""
     main = Dataflow.of(graph)
     values = main.values()
-    readers: dict[relax.Var, list[relax.Var]] = {}
-    for var, value in main.bindings:
-        for read in free_vars(value):
-            readers.setdefault(read, []).append(var)
+    readers = main.readers()
     results = set(free_vars(main.result))
     replaced: dict[relax.Var, relax.Expr] = {}
     first: dict[tuple[relax.Var, float, int], relax.Var] = {}

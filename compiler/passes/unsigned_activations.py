@@ -21,10 +21,7 @@ def unsigned_activations(graph: Graph) -> Graph:
     """Rewrites every int8 tensor that is quantized here and read by nothing but views and dequantizations."""
     main = Dataflow.of(graph)
     values = main.values()
-    readers: dict[relax.Var, list[relax.Var]] = {}
-    for var, value in main.bindings:
-        for read in free_vars(value):
-            readers.setdefault(read, []).append(var)
+    readers = main.readers()
     results = set(free_vars(main.result))
     moved: dict[relax.Var, relax.Var] = {}
     bindings: list[tuple[relax.Var, relax.Expr]] = []

@@ -10,10 +10,11 @@ from .catalogue import find, source
 from .epilogue import FULL_TENSOR, EpilogueOp, epilogue_text, vector_lines
 from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
 from .planes import ConvGeometry, Planes, plain_planes, tap_offsets, tile_segments
+from .qconv import run_of
 from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, ceil_div, product
 
-_RUN_BYTES = 512 << 10
-"""Of input planes that should stay in the L2 cache while the blocks of output channels pass by."""
+_TOGETHER_BYTES = 512 << 10
+"""Of input planes of several images that should stay in the L2 cache."""
 _TILE = 16
 _MOST_TOGETHER = 4
 """Images that meet a block of weights one after the other, where they are small."""
@@ -42,9 +43,9 @@ def plan_pattern(
     units = matrix_of(weights, geometry.groups)
     taps = 4 * tap_offsets(planes, ((KH, KW), geometry))
     channels = units.shape[1] // len(taps)
-    run = max(1, _RUN_BYTES // (4 * _TILE * channels * planes.phases_h * planes.phases_w)) * _TILE
     positions = (target.height - 1) * planes.pitch + target.width
-    tiles = -(-min(run, positions) // _TILE)
+    tiles = run_of(-(-positions // _TILE), channels * planes.phases_h * planes.phases_w, -(-O // rows_per_block(O)))
+    run = tiles * _TILE
     if dense:
         blocks = dense_blocks(O, len(taps))
         values, starts = dense_stream(units, blocks)
@@ -74,7 +75,7 @@ def plan_pattern(
         *(Packed(tile_segments(t, planes.pitch, readable)) for t in (target, *tensors)),
         *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
     )  # fmt: skip
-    together = min(_MOST_TOGETHER, max(1, _RUN_BYTES // (4 * channels * planes.plane)))
+    together = min(_MOST_TOGETHER, max(1, _TOGETHER_BYTES // (4 * channels * planes.plane)))
     scalars = (
         O,
         channels * planes.plane,

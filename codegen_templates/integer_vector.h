@@ -17,6 +17,8 @@ SPARSEC_INLINE vs set_pair(int32_t pair) { return (vs)(pair - (vi){0}); }
 SPARSEC_INLINE vi dot_pairs(vi sum, vs a, vs b) {
 #if defined(__AVX512VNNI__)
     return (vi)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#elif defined(__AVX512F__)
+    return (vi)_mm512_add_epi32((__m512i)sum, _mm512_madd_epi16((__m512i)a, (__m512i)b));
 #elif defined(__AVX2__)
     return (vi)_mm256_add_epi32((__m256i)sum, _mm256_madd_epi16((__m256i)a, (__m256i)b));
 #elif defined(__SSE2__)

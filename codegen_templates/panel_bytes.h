@@ -1,8 +1,8 @@
-/* Stores of 16 columns of a feature (layout.py), as floats, or of four features as bytes. AVX-512. */
+/* Stores of 16 columns of a feature (layout.py), as floats, or of four features as bytes. */
 #ifndef SPARSEC_PANEL_BYTES_H
 #define SPARSEC_PANEL_BYTES_H
 
-#include "vector.h"
+#include "wide.h"
 
 /* A feature of a tensor of so many values: past the caches where it is larger than what they hold of several tensors,
  * which spares reading its lines first. The kernel ends with a fence. */
@@ -34,9 +34,19 @@ SPARSEC_INLINE __m512i sparsec_planes_of(const vf *x, __m512 inverse, __m512i ze
 
 /* Every byte's entry of a table of 256. */
 SPARSEC_INLINE __m512i sparsec_looked_up(__m512i x, const uint8_t *table) {
+#if defined(__AVX512VBMI__)
     const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), x, _mm512_loadu_si512(table + 64));
     const __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), x, _mm512_loadu_si512(table + 192));
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high);
+#else
+    __m512i found = _mm512_setzero_si512();
+    for (int i = 0; i < 16; ++i) { /* a shuffle by a byte above 127 gives zero */
+        const __m512i inside = _mm512_adds_epu8(_mm512_xor_si512(x, _mm512_set1_epi8((char)(16 * i))), _mm512_set1_epi8(0x70));
+        const __m512i part = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(table + 16 * i)));
+        found = _mm512_or_si512(found, _mm512_shuffle_epi8(part, inside));
+    }
+    return found;
+#endif
 }
 
 #endif

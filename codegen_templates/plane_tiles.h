@@ -1,9 +1,9 @@
-/* Tiles of 16 output positions: where their lanes lie in planes, AVX-512. */
+/* Tiles of 16 output positions: where their lanes lie in planes. */
 #ifndef SPARSEC_PLANE_TILES_H
 #define SPARSEC_PLANE_TILES_H
 
 #include "planes.h"
-#include "vector.h"
+#include "wide.h"
 
 enum { SPARSEC_TILE = 16 };
 

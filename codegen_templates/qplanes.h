@@ -2,10 +2,7 @@
 #ifndef SPARSEC_QPLANES_H
 #define SPARSEC_QPLANES_H
 
-#include <immintrin.h>
-#include <stdint.h>
-
-#include "vector.h"
+#include "wide.h"
 
 enum { SPARSEC_TILE = 16, SPARSEC_GROUP = 4 };
 

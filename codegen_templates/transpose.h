@@ -35,6 +35,34 @@ static inline __attribute__((always_inline)) void sparsec_transpose16(const void
         _mm512_storeu_si512(t + (j + 12) * to_row, _mm512_shuffle_i32x4(high01, high23, 0xdd));
     }
 }
+#elif defined(__AVX2__)
+#include <immintrin.h>
+
+/* The same of a square of 8x8. */
+static inline __attribute__((always_inline)) void sparsec_transpose8(const float *f, int64_t from_row, float *t, int64_t to_row) {
+    __m256 a[8], b[8];
+    for (int i = 0; i < 4; ++i) { /* rows i and i + 4 side by side, columns 0-3 and 4-7 */
+        const __m256 low = _mm256_loadu_ps(f + i * from_row), high = _mm256_loadu_ps(f + (i + 4) * from_row);
+        a[i] = _mm256_permute2f128_ps(low, high, 0x20);
+        a[i + 4] = _mm256_permute2f128_ps(low, high, 0x31);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+        b[i + 2] = _mm256_unpacklo_ps(a[i + 2], a[i + 3]);
+        b[i + 3] = _mm256_unpackhi_ps(a[i + 2], a[i + 3]);
+        _mm256_storeu_ps(t + i * to_row, _mm256_shuffle_ps(b[i], b[i + 2], 0x44));
+        _mm256_storeu_ps(t + (i + 1) * to_row, _mm256_shuffle_ps(b[i], b[i + 2], 0xee));
+        _mm256_storeu_ps(t + (i + 2) * to_row, _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44));
+        _mm256_storeu_ps(t + (i + 3) * to_row, _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee));
+    }
+}
+static inline __attribute__((always_inline)) void sparsec_transpose16(const void *from, int64_t from_row, void *to,
+                                                                      int64_t to_row) {
+    for (int r = 0; r < 16; r += 8)
+        for (int c = 0; c < 16; c += 8)
+            sparsec_transpose8((const float *)from + r * from_row + c, from_row, (float *)to + c * to_row + r, to_row);
+}
 #else
 static inline void sparsec_transpose16(const void *from, int64_t from_row, void *to, int64_t to_row) {
     const int32_t *f = from;

@@ -1,6 +1,6 @@
 /* One vector register of floats on any ISA, by the vector extensions of clang and gcc.
  *
- * SPARSEC_LANES comes from the compiler's target; partial loads and stores touch no byte outside of their n elements.
+ * SPARSEC_LANES comes from the compiler's target, or from wide.h; partial loads and stores touch no byte outside of their n elements.
  */
 #ifndef SPARSEC_VECTOR_H
 #define SPARSEC_VECTOR_H
@@ -16,7 +16,7 @@
 #include <arm_neon.h>
 #endif
 
-#if defined(__AVX512F__)
+#if defined(SPARSEC_WIDE) || defined(__AVX512F__)
 #define SPARSEC_LANES 16
 #elif defined(__AVX2__)
 #define SPARSEC_LANES 8
@@ -34,7 +34,7 @@ SPARSEC_INLINE vf vload(const float *p) { return *(const vf_unaligned *)p; }
 SPARSEC_INLINE void vstore(float *p, vf v) { *(vf_unaligned *)p = v; }
 SPARSEC_INLINE vf vset(float x) { return x - (vf){0}; }
 SPARSEC_INLINE vf vfma(vf a, vf b, vf c) {
-#if defined(__AVX512F__)
+#if SPARSEC_LANES == 16
     return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__FMA__)
     return (vf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -52,7 +52,7 @@ SPARSEC_INLINE vf vmax(vf a, vf b) {
 
 /* The first n elements, 0 < n <= SPARSEC_LANES; the others are `fill`. */
 SPARSEC_INLINE vf vload_part(const float *p, int64_t n, float fill) {
-#if defined(__AVX512F__)
+#if SPARSEC_LANES == 16
     return (vf)_mm512_mask_loadu_ps((__m512)vset(fill), (__mmask16)((1u << n) - 1), p);
 #else
     vf v = vset(fill);
@@ -63,7 +63,7 @@ SPARSEC_INLINE vf vload_part(const float *p, int64_t n, float fill) {
 
 /* Lane i is p[i * stride] for from <= i < to, else `fill`; nothing else is read. */
 SPARSEC_INLINE vf vload_strided(const float *p, int64_t stride, int64_t from, int64_t to, float fill) {
-#if defined(__AVX512F__)
+#if SPARSEC_LANES == 16
     const __mmask16 lanes = (__mmask16)((1u << to) - (1u << from));
     if (stride == 1) return (vf)_mm512_mask_loadu_ps((__m512)vset(fill), lanes, p);
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -83,7 +83,7 @@ SPARSEC_INLINE vf vload_strided(const float *p, int64_t stride, int64_t from, in
 }
 
 SPARSEC_INLINE void vstore_part(float *p, vf v, int64_t n) {
-#if defined(__AVX512F__)
+#if SPARSEC_LANES == 16
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 #else
     float all[SPARSEC_LANES];

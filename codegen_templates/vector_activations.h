@@ -33,7 +33,7 @@ SPARSEC_INLINE vf vfake_quantize(vf x, const float *how) {
     return ((x + vset(0x1.8p+23f)) - vset(0x1.8p+23f)) * vset(how[1]);
 }
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(SPARSEC_WIDE)
 /* 1 - F(t) of the normal distribution for t = 5.5 / 31 * (i + r), |r| <= 1/2: a cubic in r for each i. */
 static const float SPARSEC_NORMAL[4][32] = {
     {0x1.0p-1f, 0x1.b7e654p-2f, 0x1.720722p-2f, 0x1.30688ap-2f, 0x1.e95fdp-3f, 0x1.80071ep-3f,

@@ -438,6 +438,7 @@ static int32_t run_steps(sparsec_context *c) {
     int64_t last = c->layer_nanoseconds ? nanoseconds_now() : 0;
     const sparsec_walk *walk = c->program->walks, *end = walk + c->program->n_walks;
     int32_t status = SPARSEC_OK;
+    if (threads > 1 && c->pool) sparsec_pool_set_busy(c->pool, 1);
     for (int32_t i = 0; i < c->program->n_steps && !status;) {
         if (walk < end && walk->first == i) {
             status = run_walk(c, walk, threads, &last);
@@ -446,6 +447,7 @@ static int32_t run_steps(sparsec_context *c) {
             status = run_step(c, i++, 1, 1, threads, &last);
         }
     }
+    if (threads > 1 && c->pool) sparsec_pool_set_busy(c->pool, 0);
     return status;
 }
 

@@ -25,6 +25,7 @@ struct sparsec_pool {
     _Atomic uint32_t sleepers;                  /* workers in, or on their way into, the futex of `generation` */
     _Alignas(LINE) _Atomic uint32_t pending;    /* workers that have not finished the job */
     _Atomic uint32_t caller_sleeps;
+    _Alignas(LINE) _Atomic uint32_t busy; /* whether a run is under way, so that another job is near */
     _Alignas(LINE) sparsec_task task;
     void *data;
     int32_t parts, workers, stop;
@@ -33,7 +34,7 @@ struct sparsec_pool {
 };
 
 static void await_job(sparsec_pool *pool, uint32_t seen) {
-    if (sparsec_spin_while(&pool->generation, seen)) return;
+    if (sparsec_spin_while(&pool->generation, seen, &pool->busy)) return;
     atomic_fetch_add(&pool->sleepers, 1);
     while (atomic_load(&pool->generation) == seen) sparsec_sleep_while(&pool->generation, seen);
     atomic_fetch_sub(&pool->sleepers, 1);
@@ -100,6 +101,8 @@ void sparsec_pool_destroy(sparsec_pool *pool) {
     free(pool);
 }
 
+void sparsec_pool_set_busy(sparsec_pool *pool, int busy) { atomic_store(&pool->busy, busy != 0); }
+
 void sparsec_pool_run(sparsec_pool *pool, sparsec_task task, void *data, int32_t parts) {
     pool->task = task;
     pool->data = data;
@@ -111,7 +114,7 @@ void sparsec_pool_run(sparsec_pool *pool, sparsec_task task, void *data, int32_t
     for (;;) {
         uint32_t left = atomic_load_explicit(&pool->pending, memory_order_acquire);
         if (left == 0) return;
-        if (sparsec_spin_while(&pool->pending, left)) continue;
+        if (sparsec_spin_while(&pool->pending, left, &pool->busy)) continue;
         atomic_store(&pool->caller_sleeps, 1);
         left = atomic_load(&pool->pending);
         if (left) sparsec_sleep_while(&pool->pending, left);

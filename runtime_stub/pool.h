@@ -17,6 +17,9 @@ void sparsec_pool_destroy(sparsec_pool *pool);
 /* After a fork: 1 in the child, where the pool has no workers. */
 int sparsec_pool_is_orphan(const sparsec_pool *pool);
 
+/* Tells the workers whether jobs follow each other closely, as the steps of a run do. */
+void sparsec_pool_set_busy(sparsec_pool *pool, int busy);
+
 /* Runs task(data, part) for every part < parts <= threads; part 0 in the calling thread. */
 void sparsec_pool_run(sparsec_pool *pool, sparsec_task task, void *data, int32_t parts);
 

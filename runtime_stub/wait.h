@@ -4,6 +4,7 @@
 
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -34,19 +35,23 @@ static inline int64_t sparsec_nanoseconds(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-enum { SPARSEC_SPIN_NANOSECONDS = 20000, SPARSEC_SPIN_STEPS = 32 };
+enum { SPARSEC_SPIN_NANOSECONDS = 20000, SPARSEC_SPIN_STEPS = 32, SPARSEC_YIELD_NANOSECONDS = 1000000 };
 
-/* Spins for at most SPARSEC_SPIN_NANOSECONDS; true when the word changed from `value`. */
-static inline int sparsec_spin_while(_Atomic uint32_t *word, uint32_t value) {
-    int64_t end = 0;
+/* Spins for at most SPARSEC_SPIN_NANOSECONDS; true when the word changed from `value`. While *busy is not 0 it goes on for
+ * SPARSEC_YIELD_NANOSECONDS in all, offering the CPU to others: between the steps of a run a thread that sleeps is woken late, and
+ * often on the CPU of the thread that wakes it, where the two take turns from then on. */
+static inline int sparsec_spin_while(_Atomic uint32_t *word, uint32_t value, _Atomic uint32_t *busy) {
+    int64_t begin = 0;
     for (;;) {
         for (int i = 0; i < SPARSEC_SPIN_STEPS; ++i) {
             if (atomic_load_explicit(word, memory_order_acquire) != value) return 1;
             sparsec_relax();
         }
-        int64_t now = sparsec_nanoseconds();
-        if (end == 0) end = now + SPARSEC_SPIN_NANOSECONDS;
-        if (now >= end) return 0;
+        const int64_t now = sparsec_nanoseconds();
+        if (begin == 0) begin = now;
+        if (now - begin < SPARSEC_SPIN_NANOSECONDS) continue;
+        if (now - begin >= SPARSEC_YIELD_NANOSECONDS || !atomic_load_explicit(busy, memory_order_relaxed)) return 0;
+        sched_yield();
     }
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from .diagnostics import CannotConvert
 from .graph import Graph, Node, Size, TensorType
+from .older_forms import FIRST_PLAIN, modernize
 from .onnx_schema import NEWEST, to_numpy
 from .symbolic import is_symbolic, object_array
 
@@ -81,6 +82,11 @@ def canonical(node: Node, rewriter: Rewriter) -> list[Node] | None:
     """
     if node.domain or node.version == NEWEST:
         return None
+    if node.version < FIRST_PLAIN:
+        first = modernize(node, rewriter)
+        node.version = FIRST_PLAIN
+        if first:
+            return [*first, node]
     before, function = _RULES.get(node.op_type, (0, None))
     if function is not None and node.version < before:
         replaced = function(node, rewriter)

@@ -63,15 +63,15 @@ class ControlFlow:
         """If-25."""
         condition = self._known(node.inputs[0])
         if condition is not None:
-            nodes, results = self._branch(node, "then_branch" if condition else "else_branch")
+            nodes, results = self.branch(node, "then_branch" if condition else "else_branch")
             return [*nodes, *_links(node.outputs, results)]
-        then, then_results = self._branch(node, "then_branch")
-        other, other_results = self._branch(node, "else_branch")
+        then, then_results = self.branch(node, "then_branch")
+        other, other_results = self.branch(node, "else_branch")
         rows = zip(node.outputs, then_results, other_results, strict=True)
         chosen = [self._select(node, node.inputs[0], a, b, out) for out, a, b in rows if out]
         return [*then, *other, *chosen]
 
-    def _branch(self, node: Node, which: str, inputs: Sequence[str] = ()) -> tuple[list[Node], list[str]]:
+    def branch(self, node: Node, which: str, inputs: Sequence[str] = ()) -> tuple[list[Node], list[str]]:
         """The nodes and results of a subgraph; its initializers become constants of the graph."""
         opsets = self._opsets | {"": node.version}
         nodes, initializers, results = inline.branch_nodes(node.attrs[which], opsets, self._names, self._read, inputs)
@@ -104,7 +104,7 @@ class ControlFlow:
         states = node.inputs[2:]
         turn = self._rewriter.constant(np.array(done, np.int64), f"{node.outputs[0]}/turn")
         active = node.input(1) or self._rewriter.constant(np.array(True), f"{node.outputs[0]}/condition")
-        nodes, (again, *results) = self._branch(node, "body", [turn, active, *states])
+        nodes, (again, *results) = self.branch(node, "body", [turn, active, *states])
         parts = [list(pieces) for pieces in node.attrs.get(_PARTS, [[]] * (len(results) - len(states)))]
         is_open = is_open or condition is None
         if is_open:
@@ -167,7 +167,7 @@ class ControlFlow:
             for name, part, axis, back in zip(scanned, slices, axes, backwards, strict=True):
                 at = self._rewriter.constant(np.array(steps - 1 - step if back else step), f"{part}/index")
                 nodes.append(Node("Gather", [name, at], [part], {"axis": axis}, version=NEWEST))
-            inner, results = self._branch(node, "body", [*states, *slices])
+            inner, results = self.branch(node, "body", [*states, *slices])
             nodes += inner
             states = results[: len(states)]
             for pieces, result in zip(parts, results[len(states) :], strict=True):

@@ -65,10 +65,14 @@ def bind_inputs(
 
 
 def _declared(value: onnx.ValueInfoProto) -> tuple[str, list[int | str | None] | None]:
-    """dtype and axes: int, the dimension's name, or None for one without a name; None for an unknown rank."""
-    if value.type.WhichOneof("value") != "tensor_type":
-        raise ModelError(f"Input '{value.name}' is not a tensor (sequences, maps and optionals are not supported).")
-    tensor = value.type.tensor_type
+    """dtype and axes: int, the dimension's name, or None for one without a name; None for an unknown rank.
+
+    An optional tensor counts as one that is there.
+    """
+    kind = value.type.optional_type.elem_type if value.type.HasField("optional_type") else value.type
+    if kind.WhichOneof("value") != "tensor_type":
+        raise ModelError(f"Input '{value.name}' is not a tensor (sequences and maps are not supported).")
+    tensor = kind.tensor_type
     dtype = to_dtype(tensor.elem_type)
     if not tensor.HasField("shape"):
         return dtype, None

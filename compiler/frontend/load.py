@@ -104,9 +104,9 @@ def _proto_bytes(proto: ModelProto) -> bytes:
 def _check_opset(opsets: dict[str, int]) -> None:
     newest = onnx.defs.onnx_opset_version()
     version = opsets.get("")
-    if version is not None and not 7 <= version <= newest:
+    if version is not None and not 1 <= version <= newest:
         raise ModelError(
-            f"The model uses opset {version}; opsets 7 to {newest} can be read. "
+            f"The model uses opset {version}; opsets 1 to {newest} can be read. "
             "Re-export it, or convert it with onnx.version_converter."
         )
 

@@ -24,6 +24,7 @@ from .graph import Node, Output, PreparedModel, TensorType
 from .importer import has_converter, infer_by_conversion
 from .load import LoadedModel, tensor_array
 from .names import NameSupply, label
+from .sequences import Sequences
 from .symbolic import Algebra, evaluate_symbolic, is_symbolic, object_array
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class _Pass:
         """Removed tensor -> the tensor that holds the same value."""
         self.rewriter = Rewriter(graph, self.names)
         self.control_flow = ControlFlow(graph, self.names, self.rewriter, self._array, loaded.opsets)
+        self.sequences = Sequences(graph, self.names, self.rewriter, self.control_flow)
         self.functions = {("" if f.domain == "ai.onnx" else f.domain, f.name): f for f in loaded.proto.functions}
         self.queue: deque[Node] = deque(
             onnx_schema.from_proto(n, loaded.opsets, self._array) for n in loaded.proto.graph.node
@@ -115,7 +117,7 @@ class _Pass:
         while self.queue:
             node = self.queue.popleft()
             node.inputs = [self.aliases.get(name, name) for name in node.inputs]
-            if any(name and name not in self.graph.types for name in node.inputs):
+            if any(name and name not in self.graph.types and name not in self.sequences.of for name in node.inputs):
                 continue  # it depends on a node that was reported
             try:
                 self._step(node)
@@ -125,6 +127,8 @@ class _Pass:
                 inputs = ", ".join(self._described(node)) or "none"
                 raise ModelError(f"{label(node)} contradicts its inputs ({inputs}): {reason_of(error)}") from None
         for value in self.loaded.proto.graph.output:
+            if value.name in self.sequences.of:
+                raise UnsupportedError(f"Output '{value.name}' is a sequence; only tensors can be outputs.")
             self.graph.outputs.append(Output(value.name, self.aliases.get(value.name, value.name)))
 
     # ---- one node ----------------------------------------------------------------------------------------------------
@@ -133,7 +137,9 @@ class _Pass:
         graph = self.graph
         if node.op_type == "Constant" and not node.domain:
             self._constant(node.outputs[0], inline.constant_value(node, self._array))
-        elif (expanded := self.control_flow.expand(node)) is not None:
+        elif (expanded := self.control_flow.expand(node)) is not None or (
+            expanded := self.sequences.expand(node)
+        ) is not None:
             self._again(expanded)
         elif (node.domain, node.op_type) in self.functions:
             body = inline.function_nodes(node, self.functions[node.domain, node.op_type], self.names, self._array)
@@ -142,12 +148,18 @@ class _Pass:
             expansion = Expansion(node, self.rewriter)
             expand(expansion)
             self._again(expansion.nodes)
+        elif held := [name for name in node.inputs if name in self.sequences.of]:
+            raise CannotConvert(f"its input '{held[0]}' is a sequence, not a tensor")
         elif (replaced := canonical(node, self.rewriter)) is not None:
             self._again(replaced)
         elif (same := inline.unchanged_input(graph, node)) is not None:
             self.aliases[node.outputs[0]] = same
         elif not self._fold(node):
             self._keep(node)
+
+    def _without_structure(self, node: Node) -> list[Node] | None:
+        expanded = self.control_flow.expand(node)
+        return expanded if expanded is not None else self.sequences.expand(node)
 
     def _again(self, nodes: Iterable[Node]) -> None:
         self.queue.extendleft(reversed(list(nodes)))

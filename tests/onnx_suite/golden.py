@@ -1,4 +1,4 @@
-"""What each node test is expected to do: one line per case in `expected.json`, written by `--update-golden`."""
+"""What each test of the suites is expected to do: a line per case in `expected.json`, written by `--update-golden`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Expected(NamedTuple):
 
 
 def read() -> dict[str, Expected]:
-    """By case, in alphabetical order."""
+    """By key of `suite.keyed_cases`, in alphabetical order."""
     rows = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     return {name: Expected(*row) for name, row in rows.items()}
 
@@ -44,13 +44,21 @@ def is_expanded(name: str) -> bool:
     return "_expanded" in name
 
 
+def kind_of(name: str) -> str:
+    """The suite of a case."""
+    return name.rpartition("/")[0] or "node"
+
+
 def default_cases(rows: Mapping[str, Expected]) -> set[str]:
-    """The quick subset: for each operator the first that pass and the first that are refused."""
-    count: dict[tuple[str, bool], int] = {}
+    """The quick subset: in each suite for each operator the first that pass and the first that are refused.
+
+    The `light` models are large, and `tests/models` has them with weights that matter.
+    """
+    count: dict[tuple[str, str, bool], int] = {}
     chosen = set()
     for name, row in rows.items():
-        group = (row.op, row.status == PASS)
-        if not is_expanded(name) and count.get(group, 0) < PER_GROUP:
+        group = (kind_of(name), row.op, row.status == PASS)
+        if not is_expanded(name) and group[0] != "light" and count.get(group, 0) < PER_GROUP:
             count[group] = count.get(group, 0) + 1
             chosen.add(name)
     return chosen

@@ -1,4 +1,4 @@
-"""The node tests of the onnx package, as a compiler sees them.
+"""The test suites of the onnx package, as a compiler sees them.
 
 `execute(model, inputs) -> outputs` is the caller's: it compiles the model for exactly these inputs and runs it.
 """
@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ from onnx import numpy_helper
 
 Arrays = dict[str, np.ndarray]
 Execute = Callable[[onnx.ModelProto, Arrays], Sequence[np.ndarray]]
+
+KINDS = ("node", "simple", "pytorch-converted", "pytorch-operator", "light")
+"""What `onnx.backend.test` holds."""
 
 SHAPE_INPUTS: dict[str, tuple[int, ...]] = {
     "AffineGrid": (1,),
@@ -134,14 +138,19 @@ def bind_shape_inputs(model: onnx.ModelProto, data: Arrays) -> tuple[onnx.ModelP
     return bound, rest
 
 
+def keyed_cases() -> dict[str, Case]:
+    """The tests of all kinds; those of other kinds than `node` are called `kind/name`."""
+    return {case.name if kind == "node" else f"{kind}/{case.name}": case for kind in KINDS for case in cases(kind)}
+
+
 def cases(kind: str = "node") -> Iterator[Case]:
     """The tests of one kind whose inputs and outputs are tensors of numbers that numpy can hold."""
     from onnx.backend.test.loader import load_model_tests
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for test in load_model_tests(kind=kind):
-            case = _case(test)
+        for test in load_model_tests(kind="real" if kind == "light" else kind):
+            case = _light_case(test) if kind == "light" else _case(test)
             if case is not None:
                 yield case
 
@@ -153,8 +162,6 @@ def _case(test: Any) -> Case | None:
             return None
         inputs, outputs = data_sets[0]
     else:
-        from pathlib import Path
-
         folder = Path(test.model_dir)
         model = onnx.load(folder / "model.onnx")
         data = folder / "test_data_set_0"
@@ -168,6 +175,21 @@ def _case(test: Any) -> Case | None:
     half = any(a.dtype == np.float16 for a in arrays)  # type: ignore[union-attr]
     rtol, atol = (4e-3, 1e-3) if half else (max(test.rtol, 1e-4), max(test.atol, 1e-5))
     return Case(test.name, op, model, taken, arrays[len(inputs) :], rtol, atol)  # type: ignore[arg-type]
+
+
+def _light_case(test: Any) -> Case:
+    """A model of the `light` folder; its one output is beside it, its input is what the suite's runner makes."""
+    from onnx.backend.test import runner
+
+    path = Path(runner.__file__).parents[1] / "data" / "light" / Path(test.url).name
+    model = onnx.load(path)
+    weights = {i.name for i in model.graph.initializer}
+    values = [value for value in model.graph.input if value.name not in weights]
+    dummy = runner.Runner.generate_dummy_data
+    inputs = {v.name: dummy(v, seed=0, name=test.model_name, random=False) for v in values}
+    wanted = numpy_helper.to_array(onnx.TensorProto.FromString(path.with_name(f"{path.stem}_output_0.pb").read_bytes()))
+    op = next(n.op_type for n in reversed(model.graph.node))
+    return Case(test.name, op, model, inputs, [wanted], test.rtol, test.atol)
 
 
 def _sides(model: onnx.ModelProto) -> list[tuple[str, Any]]:

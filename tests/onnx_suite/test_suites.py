@@ -1,4 +1,4 @@
-"""The node tests of the onnx package, compiled for this machine and run."""
+"""The test suites of the onnx package, compiled for this machine and run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUICK = golden.default_cases(EXPECTED)
 
 @functools.cache
 def all_cases():
-    return {case.name: case for case in suite.cases()}
+    return suite.keyed_cases()
 
 
 def pytest_generate_tests(metafunc):

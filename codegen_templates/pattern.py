@@ -48,10 +48,14 @@ class PatternCode:
     activations that may not be in the caches and tiles that follow each other in memory."""
     resumes: bool = False
     """Whether sums begin with what is where they are stored, instead of zero."""
+    in_registers: bool = False
+    """Whether sums begin with a number per row, and stay in the registers instead of being stored."""
 
     def digest(self) -> str:
         """Of everything that the code depends on."""
-        digest = hashlib.sha256(f"{self.kind} {self.turns} {self.turn_bytes} {self.tiles} {self.resumes} ".encode())
+        digest = hashlib.sha256(
+            f"{self.kind} {self.turns} {self.turn_bytes} {self.tiles} {self.resumes} {self.in_registers} ".encode()
+        )
         digest.update(self.offsets.astype(np.int64).tobytes())
         for block in self.blocks:
             digest.update(f"{block.rows} {len(block.k)} ".encode())

@@ -34,4 +34,22 @@ static inline void sparsec_run_block(const sparsec_block *b, const void *x, int6
     b->function(x, b->weights, sums, b->next_code + tile * b->code_step, b->next_weights + tile * b->weights_step);
 }
 
+/* The arguments of a block that leaves its sums in registers, as sparsec_call_block loads them. */
+typedef struct {
+    const void *x, *weights, *start, *next_code, *next_weights;
+    void (*function)(const void *x, const void *w, void *sums, const void *next_code, const void *next_w);
+} sparsec_call;
+
+static inline sparsec_call sparsec_call_of(const sparsec_block *b, const void *x, int64_t tile, const void *start) {
+    const sparsec_call call = {x, b->weights, start, b->next_code + tile * b->code_step, b->next_weights + tile * b->weights_step, b->function};
+    return call;
+}
+
+/* Calls a block by the sparsec_call at rbx; its operands say which registers hold the sums. The call must not write to the
+ * bytes below the stack pointer that belong to the caller. */
+#define SPARSEC_CALL_BLOCK                                                                                        \
+    "lea -128(%%rsp), %%rsp\n\tmov (%%rbx), %%rdi\n\tmov 8(%%rbx), %%rsi\n\tmov 16(%%rbx), %%rdx\n\t"                \
+    "mov 24(%%rbx), %%rcx\n\tmov 32(%%rbx), %%r8\n\tcall *40(%%rbx)\n\tlea 128(%%rsp), %%rsp"
+#define SPARSEC_CALL_CLOBBERS "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "cc", "memory"
+
 #endif

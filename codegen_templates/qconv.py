@@ -30,7 +30,7 @@ STATEMENTS = {
     "sigmoid": "x = vlogistic(x);",
     "silu": "x = vsilu(x, {0});",
     # an 8-bit image; scale and zero point
-    "add_quantized": "x += sparsec_dequantized({t}, j, (int32_t){1}, {0});",
+    "add_quantized": "x += sparsec_dequantized({t}, j, {1}, {0});",
     # to u8 and back: inverse of the scale, scale, zero point
     "round_trip": "x = (vf)_mm512_cvtepi32_ps(sparsec_steps(x, {0}, -{2}, 255.0f - {2})) * {1};",
 }
@@ -112,6 +112,8 @@ def plan_qconv(
     factor = _common_factor(steps, conv)
     if factor is not None:
         steps = _divided(steps, factor, conv)
+    elif steps and steps[-1].op.kind == "relu" and all(_begins_at_zero(o) for o in conv.outputs):
+        steps = steps[:-1]  # packing saturates there
     multiplier = integer.multiplier(1.0, conv.scale, 1.0 if factor is None else factor)
     text = _Text(steps, conv, factor is not None, _bound(steps, multiplier))
     rows = rows_per_block(M)
@@ -166,10 +168,14 @@ def _compiled(
     flat = units.reshape(len(units), -1)
     if dense:
         blocks = dense_blocks(len(units), len(taps))
-        return blocks, PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run), *dense_stream(flat, blocks)
+        return (
+            blocks,
+            PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run, in_registers=True),
+            *dense_stream(flat, blocks),
+        )
     blocks = row_blocks(flat != 0)
     offsets = (4 * conv.x.plane * np.arange(depth)[:, None] + taps).reshape(-1)
-    return blocks, PatternCode("u8s8", offsets, blocks, tiles=run), *stream(flat, blocks)
+    return blocks, PatternCode("u8s8", offsets, blocks, tiles=run, in_registers=True), *stream(flat, blocks)
 
 
 def _filled(array: np.ndarray, length: int) -> np.ndarray:
@@ -204,6 +210,11 @@ def _common_factor(steps: list[_Step], conv: QConv) -> float | None:
     """The output's scale, where the whole epilogue may be divided by it."""
     only = conv.outputs[0] if len(conv.outputs) == 1 else None
     return only.scale if isinstance(only, PlanesOutput) and all(s.op.kind in _HOMOGENEOUS for s in steps) else None
+
+
+def _begins_at_zero(output: PlanesOutput | FloatOutput) -> bool:
+    """Whether an output holds no negative number."""
+    return isinstance(output, PlanesOutput) and output.zero_point == 0
 
 
 def _divided(steps: list[_Step], factor: float, conv: QConv) -> list[_Step]:
@@ -256,6 +267,7 @@ class _Text:
                 inverse = "1.0f" if folded else self._number(float(integer.inverse(o.scale)))
                 clamped = bound / (1.0 if folded else o.scale) >= _SURELY_INT32
                 output |= {"planes": True, "type": "uint32_t", "inverse": inverse, "clamped": clamped}
+                output["moved"] = o.zero_point != 0
             else:
                 output["rows"] = o.inner > 0
             self.outputs.append(output)
@@ -267,6 +279,8 @@ class _Text:
                 planes = step.op.kind == "add_quantized"
                 self.parameters.append({"name": name, "type": "uint32_t" if planes else "float", "planes": planes})
             numbers = [self._number(p) for p in self._params(step.op)]
+            if step.op.kind == "add_quantized":
+                numbers[1] = f"(int32_t){numbers[1]}" if step.op.params[1] else "0"
             lines.append(STATEMENTS[step.op.kind].format(*numbers, t=self._tensor(step.op.kind, name)))
         self.body = "\n".join(lines)
         self.counts = FloatOutput() in conv.outputs or any(step.op.kind in FULL_TENSOR for step in steps)

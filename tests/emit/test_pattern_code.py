@@ -29,7 +29,9 @@ def assembled(text: str, folder) -> bytes:
 @pytest.mark.parametrize(("rows", "depth", "density"), [(28, 40, 0.5), (3, 7, 0.9), (17, 300, 0.2), (28, 64, 1.0)])
 def test_bytes_are_the_assembler_s(kind, rows, depth, density, tmp_path):
     occupied = np.random.default_rng(rows).random((rows, depth)) < density
-    code = PatternCode(kind, 9 * 64 * np.arange(depth), row_blocks(occupied), resumes=rows == 17)
+    code = PatternCode(
+        kind, 9 * 64 * np.arange(depth), row_blocks(occupied), resumes=rows == 17, in_registers=rows == 28
+    )
     for block in code.blocks:
         assert encode_block(code, block) == assembled(assembler(code, block), tmp_path)
 

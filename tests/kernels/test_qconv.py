@@ -161,6 +161,30 @@ def test_residuals_and_activations(target):
 
 
 @AVX512
+@pytest.mark.parametrize("zeros", [(0, 0), (17, 0), (0, 9)])
+def test_residual_and_relu(target, zeros):
+    """Zero points of the residual and of the result; without one the maximum is the saturation's."""
+    rng = np.random.default_rng(zeros)
+    window = Geometry((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
+    x, w, total, out, _ = case(rng, 1, 16, 60, (5, 7), window, 100, 0.4)
+    planes, written = qplanes.plain(5, 7, 8), qplanes.plain(5, 7, 8, 9, 9)
+    scale, bias = rng.uniform(1e-4, 1e-3, 60), rng.integers(-999, 999, 60).astype(np.int32)
+    shortcut = rng.integers(0, 256, (1, 60, 5, 7)).astype(np.uint8)
+    ops = (EpilogueOp("add_quantized", (0.03, zeros[0])), EpilogueOp("relu"))
+    conv = QConv(window, planes, 100, scale, bias, out, 8, (PlanesOutput(0.02, zeros[1], written),), (written,))
+    operands = [to_planes(x, planes, 100), w, to_planes(shortcut, written, zeros[0])]
+    tensors = [Tensor(str(o.dtype), o.shape, o if i == 1 else None) for i, o in enumerate(operands)]
+    uses = plan_qconv(target.isa, tensors, ops, conv, "", False)
+    (got,), _ = run_outputs(target, uses, operands, [(written.shape(1, 60), "uint8")])
+    y = integer.rescale(integer.wrapped(total.astype(np.int64) + bias[:, None, None]),
+                        scale.astype(np.float32)[:, None, None])  # fmt: skip
+    y = np.maximum(y + integer.dequantize(shortcut, np.float32(0.03), zeros[0]), 0)
+    want = integer.quantize(y, float(integer.inverse(0.02)), zeros[1], "uint8")
+    assert 0.2 < (y == 0).mean() < 0.8
+    np.testing.assert_array_equal(from_planes(got, written, 60), want)
+
+
+@AVX512
 @pytest.mark.parametrize("inner", [34, 51, 102])
 def test_lines_of_channels(target, inner):
     rng = np.random.default_rng(inner)

@@ -9,6 +9,8 @@ import numpy as np
 ENDBR64 = bytes.fromhex("f30f1efa")
 RETURN = bytes.fromhex("c5f877c3")
 """vzeroupper; ret."""
+RETURN_VECTORS = b"\xc3"
+"""ret, where results are in registers."""
 STREAM_BIAS = 512
 """How far w points into a block's stream: displacements of one byte, scaled by 4, reach 512 bytes to both sides."""
 BUMP_UNITS = 256
@@ -104,6 +106,12 @@ def clear(r: int) -> bytes:
     high, middle = bit(r, 4), bit(r, 3)
     p0 = middle << 7 | high << 6 | middle << 5 | high << 4 | 1
     return bytes([0x62, p0, (~r & 15) << 3 | 0x05, 0x40 | high << 3, 0xEF, 0xC0 | (r & 7) << 3 | r & 7])
+
+
+def begin_with(r: int) -> bytes:
+    """EVEX.512.66.0F38.W0 58 /r: vpbroadcastd zmm_r, dword [rdx + r * 4]."""
+    p0 = bit(r, 3) << 7 | 0x60 | bit(r, 4) << 4 | 2
+    return bytes([0x62, p0, 0x7D, 0x48, 0x58, 0x42 | (r & 7) << 3, r])
 
 
 def store(r: int) -> bytes:

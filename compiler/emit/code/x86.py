@@ -3,7 +3,8 @@
 A block is a function `void block(const void *x, const void *w, void *out, const void *code, const void *next_w)`
 (System V): x in rdi is the place from which the offsets count, w in rsi the block's stream plus 512 bytes, out in rdx
 room for rows * 64 bytes; rcx and r8 are the parts of the next block's code and stream that this call fetches ahead. It
-keeps no stack and calls nothing. tests/emit compares the bytes with those of an assembler.
+keeps no stack and calls nothing. Where sums stay in registers (row r in zmm_r), rdx leads to the numbers that they
+begin with. tests/emit compares the bytes with those of an assembler.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from .evex import (
     LINE,
     NOT_AHEAD,
     RETURN,
+    RETURN_VECTORS,
     STREAM_BIAS,
     Ahead,
+    begin_with,
     body,
     clear,
     fetched_lines,
@@ -100,11 +103,12 @@ def encode_block(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NO
         assert isinstance(block, GatherBlock)
         return encode_gather(code, block, ahead)
     assert isinstance(block, RowBlock)
-    begin = reload if code.resumes else clear
+    begin = begin_with if code.in_registers else reload if code.resumes else clear
     zero = b"".join(begin(r) for r in range(block.rows))
-    stored = b"".join(store(r) for r in range(block.rows))
     inner = (_loop if code.turns > 1 else _straight)(code, block, ahead)
-    return ENDBR64 + zero + inner + stored + RETURN
+    if code.in_registers:
+        return ENDBR64 + zero + inner + RETURN_VECTORS
+    return ENDBR64 + zero + inner + b"".join(store(r) for r in range(block.rows)) + RETURN
 
 
 def _loop(code: PatternCode, block: RowBlock, ahead: Ahead) -> bytes:
@@ -169,9 +173,12 @@ def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_A
     mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
     lines = ["endbr64"]
     for r in range(block.rows):
-        lines.append(
-            f"{{disp8}} vmovups zmm{r}, [rdx + {64 * r}]" if code.resumes else f"vpxord zmm{r}, zmm{r}, zmm{r}"
-        )
+        if code.in_registers:
+            lines.append(f"{{disp8}} vpbroadcastd zmm{r}, dword ptr [rdx + {4 * r}]")
+        elif code.resumes:
+            lines.append(f"{{disp8}} vmovups zmm{r}, [rdx + {64 * r}]")
+        else:
+            lines.append(f"vpxord zmm{r}, zmm{r}, zmm{r}")
     if code.turns > 1:
         lines += [f"mov ecx, {code.turns}", "1:"]
     count = len(block.k)
@@ -196,5 +203,7 @@ def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_A
         if ahead.step:
             lines.append(f".byte 0x49, 0x81, 0xc0; .long {ahead.step}")
         lines += ["dec ecx", "{disp32} jnz 1b"]
+    if code.in_registers:
+        return "\n".join([*lines, "ret\n"])
     lines += [*(f"{{disp8}} vmovups [rdx + {64 * r}], zmm{r}" for r in range(block.rows)), "vzeroupper", "ret"]
     return "\n".join(lines) + "\n"

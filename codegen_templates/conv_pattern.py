@@ -8,13 +8,22 @@ import numpy as np
 
 from .catalogue import find, source
 from .epilogue import FULL_TENSOR, EpilogueOp, epilogue_text, vector_lines
-from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
+from .pattern import (
+    MOST_ROWS,
+    MOST_SEGMENTS,
+    Ending,
+    PatternCode,
+    dense_blocks,
+    dense_stream,
+    row_blocks,
+    rows_per_block,
+    stream,
+)
 from .planes import ConvGeometry, Planes, plain_planes, tap_offsets, tile_segments
-from .qconv import run_of
-from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, ceil_div, product
+from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, product
 
-_TOGETHER_BYTES = 512 << 10
-"""Of input planes of several images that should stay in the L2 cache."""
+_RUN_BYTES = 512 << 10
+"""Of input planes that should stay in the L2 cache while the blocks of output channels pass by."""
 _TILE = 16
 _MOST_TOGETHER = 4
 """Images that meet a block of weights one after the other, where they are small."""
@@ -43,54 +52,81 @@ def plan_pattern(
     units = matrix_of(weights, geometry.groups)
     taps = 4 * tap_offsets(planes, ((KH, KW), geometry))
     channels = units.shape[1] // len(taps)
-    positions = (target.height - 1) * planes.pitch + target.width
-    tiles = run_of(-(-positions // _TILE), channels * planes.phases_h * planes.phases_w, -(-O // rows_per_block(O)))
-    run = tiles * _TILE
+    tiles = -(-((target.height - 1) * planes.pitch + target.width) // _TILE)
+    most = max(1, _RUN_BYTES // (4 * _TILE * channels * planes.phases_h * planes.phases_w))
+    run = -(-tiles // -(-tiles // most))
+    whole = whole_tensors(epilogue)
+    plain = plain_planes(target.height, target.width)
+    tensors = [layouts.get(index, plain) for index in whole.values()]
+    tables = [tile_segments(t, planes.pitch, readable) for t in (target, *tensors)]
+    ending = _ending(epilogue, target, tensors, tables)
+    height = rows_per_block(O) if dense else min(O, MOST_ROWS)
     if dense:
-        blocks = dense_blocks(O, len(taps))
+        blocks = dense_blocks(O, len(taps), height)
         values, starts = dense_stream(units, blocks)
-        code = PatternCode("f32", taps, blocks, channels, 4 * planes.plane, tiles, True)
+        code = PatternCode("f32", taps, blocks, channels, 4 * planes.plane, run, True, ending=ending)
     else:
-        blocks = row_blocks(units != 0)
+        blocks = row_blocks(units != 0, height)
         values, starts = stream(units, blocks)
         code = PatternCode(
             "f32",
             (4 * planes.plane * np.arange(channels)[:, None] + taps).reshape(-1),
             blocks,
-            tiles=tiles,
+            tiles=run,
             fetch_activations=True,
+            ending=ending,
         )
     row = find("conv2d_dense" if dense else "conv2d_sparse", isa)
     text = epilogue_text(epilogue)
-    whole = whole_tensors(epilogue)
-    lines = vector_lines(epilogue, tuple(_lanes(name, name in whole) for name in text.parameters))
-    rows = rows_per_block(O)
-    name = f"conv_pattern_avx512_r{rows}_{text.suffix}".rstrip("_")
+    if ending is None:
+        lines = vector_lines(epilogue, tuple(_lanes(name, name in whole) for name in text.parameters))
+        name = f"conv_pattern_avx512_{text.suffix}".rstrip("_")
+    else:
+        lines = []
+        name = "_".join(["conv_pattern_avx512_ending", *text.parameters])
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, rows=rows, epilogue=text, lines=lines, whole=list(whole))
-    plain = plain_planes(target.height, target.width)
-    tensors = [layouts.get(index, plain) for index in whole.values()]
+    unit = source(row.template, name, symbol=symbol, epilogue=text, lines=lines, whole=list(whole),
+                  ending=ending is not None, bias=ending is not None and ending.has_bias)  # fmt: skip
     pointers = (
-        source_planes, Packed(values), Packed(starts), Code(code), Packed(target.constant()),
-        *(Packed(tile_segments(t, planes.pitch, readable)) for t in (target, *tensors)),
+        source_planes, Packed(values), Packed(starts), Code(code), Packed(target.constant()), *map(Packed, tables),
         *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
     )  # fmt: skip
-    together = min(_MOST_TOGETHER, max(1, _TOGETHER_BYTES // (4 * channels * planes.plane)))
+    together = min(_MOST_TOGETHER, max(1, _RUN_BYTES // (4 * channels * planes.plane)))
     scalars = (
         O,
         channels * planes.plane,
         O * target.plane,
         *(t.plane for t in tensors),
-        planes.pitch,
+        height,
         run,
+        tiles,
         readable,
         together,
+        *([] if ending is None else [ending.segments, ending.added_segments]),
     )
     images: Size = out.shape[0]
-    extent = images * ceil_div(positions, run) * len(blocks)
+    extent = images * (len(blocks) * tiles)
     per_position = weights.size if dense else int(np.count_nonzero(weights))
     macs = product((images, target.height, target.width)) * per_position
     return KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, "", macs, images=images)
+
+
+def _ending(
+    epilogue: tuple[EpilogueOp, ...], target: Planes, added: list[Planes], tables: list[np.ndarray]
+) -> Ending | None:
+    """The epilogue as part of the code, where code can do it."""
+    rest = epilogue[1:] if epilogue and epilogue[0].kind == "bias" else epilogue
+    segments = [int(np.diff(t[1 : 2 + t[0]]).max()) for t in tables]
+    if (
+        target.strides != (1, 1)
+        or any(op.kind not in ("add", "relu", "clip") for op in rest)
+        or len(added) > 1
+        or max(segments) > MOST_SEGMENTS
+    ):
+        return None
+    if not added:
+        return Ending(epilogue, 4 * target.plane, segments[0])
+    return Ending(epilogue, 4 * target.plane, segments[0], 4 * added[0].plane, segments[1])
 
 
 def whole_tensors(epilogue: tuple[EpilogueOp, ...]) -> dict[str, int]:
@@ -103,8 +139,8 @@ def whole_tensors(epilogue: tuple[EpilogueOp, ...]) -> dict[str, int]:
 def _lanes(name: str, whole: bool) -> str:
     """C: the values of an epilogue's tensor that belong to the lanes of a tile."""
     if not whole:
-        return f"vset({name}[channel])"
-    return f"sparsec_gathered({name} + (n * channels + channel) * {name}_plane, {name}_from)"
+        return f"vset(l->{name}[channel])"
+    return f"sparsec_gathered(l->{name} + (n * l->channels + channel) * l->{name}_plane, {name}_from)"
 
 
 def matrix_of(weights: np.ndarray, groups: int) -> np.ndarray:

@@ -12,8 +12,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .epilogue import EpilogueOp
+
 MAX_ROWS = 28
 """Accumulators: 32 vector registers less four for activations."""
+MOST_ROWS = 31
+"""Accumulators where one register for activations is enough: the CPU renames it."""
+MOST_SEGMENTS = 4
+"""Of a tile, where the code stores it."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What code does with a block's sums where it stores them itself, in a plane for every row.
+
+    A plane is stored, and a plane that is added read, by segments: where the lanes of a tile lie in it
+    (`tile_segments` of planes.py). Tensors and lanes come with every call, in a `sparsec_ending` of pattern_code.h.
+    """
+
+    ops: tuple[EpilogueOp, ...]
+    """`bias` first, if at all; then `relu`, `clip`, and at most one `add`."""
+    plane_bytes: int
+    segments: int
+    added_bytes: int = 0
+    added_segments: int = 0
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether the sums begin with it."""
+        return bool(self.ops) and self.ops[0].kind == "bias"
 
 
 @dataclass(frozen=True)
@@ -50,12 +77,15 @@ class PatternCode:
     """Whether sums begin with what is where they are stored, instead of zero."""
     in_registers: bool = False
     """Whether sums begin with a number per row, and stay in the registers instead of being stored."""
+    ending: Ending | None = None
 
     def digest(self) -> str:
         """Of everything that the code depends on."""
         digest = hashlib.sha256(
             f"{self.kind} {self.turns} {self.turn_bytes} {self.tiles} {self.resumes} {self.in_registers} ".encode()
         )
+        if self.ending is not None:
+            digest.update(repr(self.ending).encode())
         digest.update(self.offsets.astype(np.int64).tobytes())
         for block in self.blocks:
             digest.update(f"{block.rows} {len(block.k)} ".encode())
@@ -70,9 +100,9 @@ def rows_per_block(rows: int) -> int:
     return min(MAX_ROWS, -(-rows // blocks // 4) * 4)
 
 
-def row_blocks(occupied: np.ndarray) -> tuple[RowBlock, ...]:
-    """Blocks of a matrix of units: `occupied`[rows, k] says where one is."""
-    height = rows_per_block(len(occupied))
+def row_blocks(occupied: np.ndarray, height: int = 0) -> tuple[RowBlock, ...]:
+    """Blocks of a matrix of units: `occupied`[rows, k] says where one is. `height`: rows, if not evenly spread."""
+    height = height or rows_per_block(len(occupied))
     blocks = []
     for first in range(0, len(occupied), height):
         k, row = np.nonzero(occupied[first : first + height].T)
@@ -80,9 +110,9 @@ def row_blocks(occupied: np.ndarray) -> tuple[RowBlock, ...]:
     return tuple(blocks)
 
 
-def dense_blocks(rows: int, offsets: int = 1) -> tuple[RowBlock, ...]:
+def dense_blocks(rows: int, offsets: int = 1, height: int = 0) -> tuple[RowBlock, ...]:
     """Blocks of a matrix that is stored whole, for loops of so many offsets a turn."""
-    return row_blocks(np.ones((rows, offsets), bool))
+    return row_blocks(np.ones((rows, offsets), bool), height)
 
 
 def dense_stream(units: np.ndarray, blocks: tuple[RowBlock, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -29,7 +29,18 @@ static inline sparsec_block sparsec_find_block(const char *code, const char *w, 
     return b;
 }
 
-/* The block's sums of the activations at `x`, as its `tile`-th tile. */
+enum { SPARSEC_SEGMENTS = 4 };
+
+/* What code that stores its sums itself (`Ending` of pattern.py) reads: the plane of the block's first row, and the first row of a
+ * tensor that is added, from where lane 0 of each segment lies; the block's bias; the lanes of the segments. */
+typedef struct {
+    float *to[SPARSEC_SEGMENTS];
+    const float *added[SPARSEC_SEGMENTS];
+    const float *bias;
+    uint32_t lanes[SPARSEC_SEGMENTS], added_lanes[SPARSEC_SEGMENTS];
+} sparsec_ending;
+
+/* The block's sums of the activations at `x`, as its `tile`-th tile: into `sums`, or where an ending says. */
 static inline void sparsec_run_block(const sparsec_block *b, const void *x, int64_t tile, void *sums) {
     b->function(x, b->weights, sums, b->next_code + tile * b->code_step, b->next_weights + tile * b->weights_step);
 }

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
+from sparsec.codegen_templates.epilogue import EpilogueOp
 from sparsec.codegen_templates.gathered import GatherCode, gather_blocks
-from sparsec.codegen_templates.pattern import PatternCode, dense_blocks, row_blocks, rows_per_block
+from sparsec.codegen_templates.pattern import Ending, PatternCode, dense_blocks, row_blocks, rows_per_block
 from sparsec.compiler.emit.code.x86 import assembler, encode, encode_block, lines_ahead
 
 
@@ -72,6 +73,24 @@ def test_dense_blocks_are_loops(kind, rows, taps, tmp_path):
     code = PatternCode(kind, offsets, dense_blocks(rows, taps), turns=192, turn_bytes=9 * 64)
     for block in code.blocks:
         assert encode_block(code, block) == assembled(assembler(code, block), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        (),
+        (EpilogueOp("bias"), EpilogueOp("add"), EpilogueOp("relu")),
+        (EpilogueOp("clip", (-0.5, 6.0)), EpilogueOp("add")),
+    ],
+)
+@pytest.mark.parametrize("turns", [1, 5])
+def test_endings(ops, turns, tmp_path):
+    occupied = np.ones((45, 9), bool) if turns > 1 else np.random.default_rng(0).random((45, 100)) < 0.3
+    blocks = row_blocks(occupied, 31)
+    ending = Ending(ops, 4 * 3344, 3, 4 * 3152, 2)
+    code = PatternCode("f32", 64 * np.arange(occupied.shape[1]), blocks, turns, 640, tiles=7, ending=ending)
+    for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
+        assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
 
 
 def test_an_empty_block_only_clears_and_stores(tmp_path):

@@ -24,6 +24,8 @@ EPILOGUES = (
     (),
     (EpilogueOp("bias"), EpilogueOp("relu")),
     (EpilogueOp("bias"), EpilogueOp("silu"), EpilogueOp("add")),
+    (EpilogueOp("bias"), EpilogueOp("add"), EpilogueOp("relu")),
+    (EpilogueOp("add"), EpilogueOp("clip", (-0.5, 0.75))),
 )
 
 
@@ -80,11 +82,23 @@ def test_any_geometry(target, data):
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
     o=st.integers(1, 60),
     c=st.integers(1, 20),
+    ops=st.sampled_from(EPILOGUES[2:]),
     dense=st.booleans(),
 )
-def test_pointwise(target, size, o, c, dense):
+def test_pointwise(target, size, o, c, ops, dense):
     geometry = ConvGeometry((1, 1), (1, 1), (0, 0, 0, 0), 1)
-    check(target, (2, c, *size), (o, c, 1, 1), geometry, 0.3, EPILOGUES[2], "dense" if dense else "pattern")
+    check(target, (2, c, *size), (o, c, 1, 1), geometry, 0.3, ops, "dense" if dense else "pattern")
+
+
+@AVX512
+@pytest.mark.parametrize("op", [EpilogueOp("relu"), EpilogueOp("clip", (-0.5, 0.75))])
+def test_nan_stays_nan(target, op):
+    x, w = np.full((1, 1, 3, 40), np.nan, np.float32), np.ones((2, 1, 1, 1), np.float32)
+    tensors = Tensor("float32", x.shape), Tensor("float32", (1, 2, 3, 40))
+    geometry = ConvGeometry((1, 1), (1, 1), (0, 0, 0, 0), 1)
+    uses = plan_conv_planes(target.isa, tensors[0], w, tensors[1], geometry, (op,), "pattern", "")
+    got, _ = run_uses(target, uses, [x, w], tensors[1].shape)
+    assert np.isnan(got).all()
 
 
 @AVX512
@@ -127,7 +141,7 @@ def test_planes_to_planes(target, data):
     assert own.serves((taps, geometry))
     to = planes_for(out.shape[2:], draw_readers(pick, out.shape[2:], pick(st.sampled_from([(1, 1), (2, 2), (2, 3)]))))
     residual = planes_for(out.shape[2:], draw_readers(pick, out.shape[2:], (1, 1)))
-    ops = (EpilogueOp("bias"), EpilogueOp("add"), EpilogueOp("hard_swish"))
+    ops = (EpilogueOp("bias"), EpilogueOp("add"), EpilogueOp(pick(st.sampled_from(["hard_swish", "relu"]))))
     extra = [normal(rng, o), normal(rng, *out.shape)]
     tensors = Tensor("float32", (2, c, own.plane)), Tensor("float32", (2, o, to.plane))
     uses = plan_conv_planes(target.isa, tensors[0], w, tensors[1], geometry, ops, code, "", {0: own, 3: residual}, to)

@@ -2,9 +2,9 @@
 
 A block is a function `void block(const void *x, const void *w, void *out, const void *code, const void *next_w)`
 (System V): x in rdi is the place from which the offsets count, w in rsi the block's stream plus 512 bytes, out in rdx
-room for rows * 64 bytes; rcx and r8 are the parts of the next block's code and stream that this call fetches ahead. It
-keeps no stack and calls nothing. Where sums stay in registers (row r in zmm_r), rdx leads to the numbers that they
-begin with. tests/emit compares the bytes with those of an assembler.
+room for rows * 64 bytes, or what an ending reads (ending.py); rcx and r8 are the parts of the next block's code and
+stream that this call fetches ahead. It keeps no stack and calls nothing. Where sums stay in registers (row r in zmm_r),
+rdx leads to the numbers that they begin with. tests/emit compares the bytes with those of an assembler.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from ....codegen_templates.gathered import GatherBlock, GatherCode
 from ....codegen_templates.pattern import MAX_ROWS, PatternCode, RowBlock
 from ....codegen_templates.use import AnyCode
+from . import ending
 from .evex import (
     BUMP_UNITS,
     ENDBR64,
@@ -80,7 +81,7 @@ def _next_block(code: AnyCode) -> list[Ahead]:
     if isinstance(code, GatherCode):
         size = np.array([gather_bytes(code, b) for b in code.blocks])
     else:
-        size = np.array([_straight_bytes(b) for b in code.blocks])
+        size = np.array([_straight_bytes(code, b) for b in code.blocks])
     per_line = LINE * code.tiles
 
     def lines(nbytes: np.ndarray) -> np.ndarray:
@@ -91,10 +92,11 @@ def _next_block(code: AnyCode) -> list[Ahead]:
     return [Ahead(int(c), int(w)) for c, w in zip(lines(size), stream, strict=True)]
 
 
-def _straight_bytes(block: RowBlock) -> int:
+def _straight_bytes(code: PatternCode, block: RowBlock) -> int:
     """Of the code without what fetches ahead."""
     loads = int(np.count_nonzero(np.diff(block.k))) + bool(len(block.k))
-    return 8 + 14 * block.rows + 7 * len(block.k) + 10 * loads + 7 * (len(block.k) // BUMP_UNITS)
+    inner = 7 * len(block.k) + 10 * loads + 7 * (len(block.k) // BUMP_UNITS)
+    return sum(map(len, _frame(code, block))) + inner
 
 
 def encode_block(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_AHEAD) -> bytes:
@@ -103,12 +105,30 @@ def encode_block(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NO
         assert isinstance(block, GatherBlock)
         return encode_gather(code, block, ahead)
     assert isinstance(block, RowBlock)
-    begin = begin_with if code.in_registers else reload if code.resumes else clear
-    zero = b"".join(begin(r) for r in range(block.rows))
-    inner = (_loop if code.turns > 1 else _straight)(code, block, ahead)
+    first, last = _frame(code, block)
+    return first + (_loop if code.turns > 1 else _straight)(code, block, ahead) + last
+
+
+def _frame(code: PatternCode, block: RowBlock) -> tuple[bytes, bytes]:
+    """What comes before the multiply-accumulates, and what comes after them."""
+    rows = range(block.rows)
+    if code.ending is not None and code.ending.has_bias:
+        first = ending.begin(block.rows)
+    else:
+        begin = begin_with if code.in_registers else reload if code.resumes else clear
+        first = b"".join(map(begin, rows))
     if code.in_registers:
-        return ENDBR64 + zero + inner + RETURN_VECTORS
-    return ENDBR64 + zero + inner + b"".join(store(r) for r in range(block.rows)) + RETURN
+        last = RETURN_VECTORS
+    elif code.ending is not None:
+        last = ending.end(code.ending, block.rows) + RETURN
+    else:
+        last = b"".join(map(store, rows)) + RETURN
+    return ENDBR64 + first, last
+
+
+def _activations(block: RowBlock) -> int:
+    """The first register of activations; those behind it take turns."""
+    return max(MAX_ROWS, block.rows)
 
 
 def _loop(code: PatternCode, block: RowBlock, ahead: Ahead) -> bytes:
@@ -134,7 +154,8 @@ def _left_over(block: RowBlock) -> int:
 
 def _straight(code: PatternCode, block: RowBlock, ahead: Ahead) -> bytes:
     first = np.diff(block.k, prepend=-1) != 0
-    x = MAX_ROWS + (np.cumsum(first) - 1) % (32 - MAX_ROWS)
+    low = _activations(block)
+    x = low + (np.cumsum(first) - 1) % (32 - low)
     index = np.arange(len(block.k))
     offsets = code.offsets[block.k[first]]
     loads = _loads(x[first], offsets)
@@ -172,16 +193,18 @@ def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_A
     assert isinstance(block, RowBlock)
     mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
     lines = ["endbr64"]
-    for r in range(block.rows):
-        if code.in_registers:
-            lines.append(f"{{disp8}} vpbroadcastd zmm{r}, dword ptr [rdx + {4 * r}]")
-        elif code.resumes:
-            lines.append(f"{{disp8}} vmovups zmm{r}, [rdx + {64 * r}]")
-        else:
-            lines.append(f"vpxord zmm{r}, zmm{r}, zmm{r}")
+    rows = range(block.rows)
+    if code.ending is not None and code.ending.has_bias:
+        lines += ending.begin_lines(block.rows)
+    elif code.in_registers:
+        lines += [f"{{disp8}} vpbroadcastd zmm{r}, dword ptr [rdx + {4 * r}]" for r in rows]
+    elif code.resumes:
+        lines += [f"{{disp8}} vmovups zmm{r}, [rdx + {64 * r}]" for r in rows]
+    else:
+        lines += [f"vpxord zmm{r}, zmm{r}, zmm{r}" for r in rows]
     if code.turns > 1:
         lines += [f"mov ecx, {code.turns}", "1:"]
-    count = len(block.k)
+    count, low = len(block.k), _activations(block)
     loaded, last, x = -1, -1, 0
     for i, (k, row) in enumerate(zip(block.k.tolist(), block.row.tolist(), strict=True)):
         if i % BUMP_UNITS == 0 and i:
@@ -189,7 +212,7 @@ def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_A
         lines += fetched_lines(ahead, i, count)
         if k != last:
             loaded += 1
-            last, x = k, MAX_ROWS + loaded % (32 - MAX_ROWS)
+            last, x = k, low + loaded % (32 - low)
             if ahead.activations:
                 lines.append(f"{{disp32}} prefetcht0 [rdi + {int(code.offsets[k]) + TILES_AHEAD * LINE}]")
             lines.append(f"{{disp32}} vmovups zmm{x}, [rdi + {int(code.offsets[k])}]")
@@ -205,5 +228,8 @@ def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_A
         lines += ["dec ecx", "{disp32} jnz 1b"]
     if code.in_registers:
         return "\n".join([*lines, "ret\n"])
-    lines += [*(f"{{disp8}} vmovups [rdx + {64 * r}], zmm{r}" for r in range(block.rows)), "vzeroupper", "ret"]
-    return "\n".join(lines) + "\n"
+    if code.ending is not None:
+        lines += ending.end_lines(code.ending, block.rows)
+    else:
+        lines += [f"{{disp8}} vmovups [rdx + {64 * r}], zmm{r}" for r in rows]
+    return "\n".join([*lines, "vzeroupper", "ret"]) + "\n"

@@ -39,7 +39,8 @@ def build(
 
     Args:
         model: path of an ONNX file, or a `ModelProto`.
-        target: a row of `sparsec targets`, or `native` for this machine's best.
+        target: a row of `sparsec targets`, or `native` for this machine's best. Several, as `avx512,avx2,x86-64`: one
+            artifact with code for each of them, of which the CPU gets the best that it can run.
         triple: another C library than the target's own: `aarch64-linux-musl`, `x86_64-linux-gnu.2.28`.
         output: where to write; default is the model's name with the suffix of `emit`, in the working folder.
         dims: dimension name -> size, or (lower, upper) to keep it dynamic between bounds, both included.
@@ -60,7 +61,7 @@ def build(
     """
     try:
         from .pipeline import Options, compile_model
-        from .target import resolve
+        from .target import resolve_all
         from .tools.report import make_report
     except ModuleNotFoundError as error:
         if (error.name or "sparsec").startswith("sparsec"):
@@ -89,7 +90,7 @@ def build(
     if dump_ir is not None:
         _make_folder(Path(dump_ir))
     options = Options(
-        target=resolve(target, triple),
+        targets=resolve_all(target, triple),
         output=path,
         dims=dict(dims or {}),
         shapes=dict(shapes or {}),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 import onnx
 
 from . import check, debug
-from .emit.artifact import TooLargeError, emit_artifact
+from .emit.artifact import Emitted, TooLargeError, emit_artifact
+from .emit.member import Member
 from .frontend.importer import import_model
 from .frontend.load import LoadedModel, load
 from .frontend.prepare import PreparedModel, prepare
@@ -48,7 +49,8 @@ from .target import Target
 class Options:
     """What the user asked for; see `sparsec.build`."""
 
-    target: Target
+    targets: tuple[Target, ...]
+    """Best first: what the artifact holds code for."""
     output: Path
     dims: Mapping[str, int | tuple[int, int]] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -68,16 +70,25 @@ class Compilation:
 
     source: str | os.PathLike[str] | onnx.ModelProto
     options: Options
-    loaded: LoadedModel
-    prepared: PreparedModel
-    graph: Graph
-    program: Program
-    plan: MemoryPlan
-    manifest: dict[str, Any]
-    seconds: dict[str, float]
+    target: Target
+    """The one that graph, program and plan are for, once they depend on it."""
+    loaded: LoadedModel = field(init=False)
+    prepared: PreparedModel = field(init=False)
+    graph: Graph = field(init=False)
+    program: Program = field(init=False)
+    plan: MemoryPlan = field(init=False)
+    members: list[Member] = field(default_factory=list)
+    """What was made for each target, best first."""
+    emitted: Emitted = field(init=False)
+    seconds: dict[str, float] = field(default_factory=dict)
     max_bytes: int | None = None
     """What weights and code may be predicted to take, for --max-size."""
     predicted_bytes: float = 0.0
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Of the artifact."""
+        return self.emitted.manifest
 
 
 @dataclass(frozen=True)
@@ -119,13 +130,13 @@ def _dims(c: Compilation) -> tuple[Dim, ...]:
 
 
 def _attention(c: Compilation) -> None:
-    if c.options.target.isa == "avx512":
+    if c.target.isa == "avx512":
         c.graph = recognize_attention(c.graph)
         check.check_graph(c.graph)
 
 
 def _quantized_convolutions(c: Compilation) -> None:
-    if c.options.target.isa == "avx512":
+    if c.target.isa == "avx512":
         c.graph = quantized_convolutions(c.graph)
         check.check_graph(c.graph)
 
@@ -136,24 +147,24 @@ def _plan_planes(c: Compilation) -> None:
 
 
 def _fuse_layers(c: Compilation) -> None:
-    c.graph = fuse_layers(c.graph, integer=c.options.target.isa == "avx512")
+    c.graph = fuse_layers(c.graph, integer=c.target.isa == "avx512")
     check.check_graph(c.graph)
 
 
 def _choose_products(c: Compilation) -> Graph:
     o = c.options
     small = o.optimize == "size"
-    graph, c.predicted_bytes = choose_kernels(c.graph, o.target, _dims(c), o.kernels, small, c.max_bytes)
+    graph, c.predicted_bytes = choose_kernels(c.graph, c.target, _dims(c), o.kernels, small, c.max_bytes)
     return graph
 
 
 def _choose(c: Compilation) -> None:
-    c.graph = choose_convolutions(_choose_products(c), c.options.target)
+    c.graph = choose_convolutions(_choose_products(c), c.target)
     check.check_graph(c.graph)
 
 
 def _layouts(c: Compilation) -> None:
-    if c.options.target.isa == "avx512":
+    if c.target.isa == "avx512":
         c.graph = plan_float_planes(plan_layouts(c.graph, _dims(c)))
         check.check_graph(c.graph)
 
@@ -161,16 +172,18 @@ def _layouts(c: Compilation) -> None:
 def _lower(c: Compilation) -> None:
     dims = _dims(c)
     outputs = [name for name, _ in c.prepared.outputs]
-    c.program = build_program(c.graph, dims, outputs, c.options.target)
+    c.program = build_program(c.graph, dims, outputs, c.target)
 
 
 def _plan(c: Compilation) -> None:
     c.plan = plan_memory(c.program)
     check.check_program(c.program, c.plan)
+    suffix = f"__{c.target.name.replace('-', '_')}" if len(c.options.targets) > 1 else ""
+    c.members.append(Member(c.target, c.program, c.plan, suffix))
 
 
 def _emit(c: Compilation) -> None:
-    c.manifest = emit_artifact(c.program, c.plan, c.prepared, c.loaded.sha256, c.options)
+    c.emitted = emit_artifact(c.members, c.prepared, c.loaded.sha256, c.options)
 
 
 def _script(c: Compilation) -> str:
@@ -212,14 +225,18 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
+_PER_TARGET, _CHOICE, _EMISSION = "attention", "choose", "emit"
+"""Where stages begin that depend on the target; where a smaller artifact begins anew; what is done once for all."""
+
+
+def _number(name: str) -> int:
+    return [stage.name for stage in STAGES].index(name)
+
+
 def run_until(source: str | os.PathLike[str] | onnx.ModelProto, options: Options, last: str) -> Compilation:
-    """The compilation after the stage `last`, for tools that look at a model without building it."""
-    blank: Any = None
-    c = Compilation(source, options, blank, blank, blank, blank, blank, blank, {}, options.max_size)
-    for stage in STAGES:
-        stage.run(c)
-        if stage.name == last:
-            break
+    """The compilation for the first target after the stage `last`, for tools that look at a model and build nothing."""
+    c = Compilation(source, options, options.targets[0], max_bytes=options.max_size)
+    _run(c, range(_number(last) + 1), None)
     return c
 
 
@@ -232,24 +249,43 @@ def compile_model(
 
     What turns out larger than was predicted for `options.max_size` goes back to the choice of kernels.
     """
-    blank: Any = None
-    c = Compilation(source, options, blank, blank, blank, blank, blank, blank, {}, options.max_size)
-    choose = [stage.name for stage in STAGES].index("choose")
-    _run(c, range(choose), on_stage)
-    before, too_large, tried = c.graph, None, {}
+    c = Compilation(source, options, options.targets[0])
+    fork, choose, emit = map(_number, (_PER_TARGET, _CHOICE, _EMISSION))
+    _run(c, range(fork), on_stage)
+    common, before = c.graph, []
+    for c.target in options.targets:
+        c.graph = common
+        _run(c, range(fork, choose), on_stage)
+        before.append(c.graph)
+    budgets = [options.max_size] * len(before)
+    too_large, tried = None, None
     while True:
-        c.graph = before
-        _run(c, range(choose, choose + 1), on_stage)
-        reasons = {name: layer.attrs.get("reason") for name, layer in c.graph.layers.items()}
+        chosen, predicted = [], []
+        for c.target, c.graph, c.max_bytes in zip(options.targets, before, budgets, strict=True):
+            _run(c, range(choose, choose + 1), on_stage)
+            chosen.append(c.graph)
+            predicted.append(c.predicted_bytes)
+        reasons = [{name: layer.attrs.get("reason") for name, layer in graph.layers.items()} for graph in chosen]
         if too_large is not None and reasons == tried:
             raise too_large
+        c.members = []
+        for c.target, c.graph in zip(options.targets, chosen, strict=True):
+            _run(c, range(choose + 1, emit), on_stage)
         try:
-            _run(c, range(choose + 1, len(STAGES)), on_stage)
+            _run(c, range(emit, len(STAGES)), on_stage)
             return c
         except TooLargeError as error:
-            assert c.max_bytes is not None
             too_large, tried = error, reasons
-            c.max_bytes = int(min(c.max_bytes, c.predicted_bytes)) - error.excess
+            budgets = _smaller(budgets, predicted, error.excess)
+
+
+def _smaller(budgets: Sequence[int | None], predicted: Sequence[float], excess: int) -> list[int | None]:
+    """What each target may take next, so that all take `excess` bytes less: each gives in proportion to its size."""
+    total = sum(predicted) or 1.0
+    return [
+        int(min(budget if budget is not None else size, size) - excess * size / total)
+        for budget, size in zip(budgets, predicted, strict=True)
+    ]
 
 
 def _run(c: Compilation, numbers: range, on_stage: Callable[[int, str], None] | None) -> None:
@@ -263,5 +299,7 @@ def _run(c: Compilation, numbers: range, on_stage: Callable[[int, str], None] | 
         debug.after_stage(number, stage.name, stage.reason, c.seconds[stage.name])
         if c.options.dump_ir is not None:
             c.options.dump_ir.mkdir(parents=True, exist_ok=True)
-            path = c.options.dump_ir / f"{number:03d}_{stage.name}{stage.suffix}"
+            forked = len(c.options.targets) > 1 and _number(_PER_TARGET) <= number < _number(_EMISSION)
+            which = f".{c.target.name}" if forked else ""
+            path = c.options.dump_ir / f"{number:03d}_{stage.name}{which}{stage.suffix}"
             path.write_text(stage.show(c), encoding="utf-8")

@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import TargetError
 from ..runtime_stub.cpu import host_features
 
-__all__ = ["TARGETS", "Target", "host_features", "resolve"]
+__all__ = ["TARGETS", "Target", "host_features", "resolve", "resolve_all"]
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,27 @@ def resolve(name: str, triple: str | None = None) -> Target:
     if triple.split("-")[:2] != [architecture, "linux"]:
         raise TargetError(f"target {row.name} runs on {architecture}-linux, not on {triple}")
     return replace(row, triple=triple)
+
+
+def resolve_all(names: str, triple: str | None = None) -> tuple[Target, ...]:
+    """The rows of a list as `avx512,avx2,x86-64`, best first: a CPU gets the first that it satisfies.
+
+    Raises:
+        TargetError: as `resolve`; or rows of several architectures, or one that no CPU would ever get.
+    """
+    rows = {row.name: row for row in (resolve(name.strip(), triple) for name in names.split(","))}
+    order = list(TARGETS)
+    best_first = sorted(rows.values(), key=lambda row: order.index(row.name))
+    for i, row in enumerate(best_first):
+        if row.triple != best_first[0].triple:
+            raise TargetError(
+                f"one file holds targets of one architecture: {best_first[0].name} runs on "
+                f"{best_first[0].triple}, {row.name} on {row.triple}"
+            )
+        for better in best_first[:i]:
+            if set(better.requires) <= set(row.requires):
+                raise TargetError(f"no CPU would take {row.name}: {better.name} comes first and needs no more than it")
+    return tuple(best_first)
 
 
 def _row(name: str) -> Target:

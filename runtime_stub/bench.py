@@ -100,8 +100,7 @@ def bench_layers(
     artifact: str | os.PathLike[str], threads: int = 1, seconds: float = 3.0, seed: int = 0
 ) -> list[LayerTime]:
     """Where the time of a run goes, in the order of execution; arguments and errors as for `bench`."""
-    manifest = read_manifest(artifact)
-    inputs = random_inputs(manifest, seed=seed)
+    inputs = random_inputs(read_manifest(artifact), seed=seed)
     model = load(artifact, threads=threads, timed=True)
     model.run(inputs)
     before, runs = model.layer_seconds(), 0
@@ -113,7 +112,7 @@ def bench_layers(
     whole = float(took.sum()) or 1.0
     return [
         LayerTime(", ".join(row["nodes"]) or row["name"], row["kernel"], 1e3 * t, t / whole, 1e-9 * row["macs"] / t)
-        for row, t in zip(manifest["layers"], np.maximum(took, 1e-9).tolist(), strict=True)
+        for row, t in zip(model.manifest["layers"], np.maximum(took, 1e-9).tolist(), strict=True)
     ]
 
 

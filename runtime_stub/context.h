@@ -8,10 +8,6 @@
 #include "pool.h"
 #include "state.h"
 
-struct sparsec_model {
-    const sparsec_program *program;
-};
-
 struct sparsec_context {
     const sparsec_program *program;
     sparsec_frame frame;

@@ -1,7 +1,6 @@
 #include "cpu.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static const char *const NAMES[] = {
 #define SPARSEC_CPU_TEXT(name, text) text,
@@ -66,33 +65,49 @@ uint64_t sparsec_cpu_detect(void) {
 uint64_t sparsec_cpu_detect(void) { return 0; }
 #endif
 
-/* Appends " name" and returns the new length; text that does not fit is cut off. */
+/* Appends text and returns the new length; what does not fit is cut off. */
 static size_t append(char *message, size_t size, size_t length, const char *text) {
     if (length + 1 >= size) return length;
     int n = snprintf(message + length, size - length, "%s", text);
     return n < 0 ? length : length + (size_t)n >= size ? size - 1 : length + (size_t)n;
 }
 
-int sparsec_cpu_check(const uint64_t *features, int32_t n, uint64_t have, char *message, size_t message_size) {
-    uint64_t missing = 0;
-    for (int32_t i = 0; i < n; ++i) missing |= (UINT64_C(1) << features[i]) & ~have;
-    if (!missing || !message || !message_size) return missing == 0;
+static size_t append_names(char *message, size_t size, size_t length, uint64_t features) {
+    for (int i = 0; i < SPARSEC_CPU_COUNT; ++i) {
+        if (!(features >> i & 1)) continue;
+        length = append(message, size, length, " ");
+        length = append(message, size, length, NAMES[i]);
+    }
+    return length;
+}
+
+static uint64_t missing(const sparsec_cpu_needs *needs, uint64_t have) {
+    uint64_t bits = 0;
+    for (int32_t i = 0; i < needs->count; ++i) bits |= (UINT64_C(1) << needs->features[i]) & ~have;
+    return bits;
+}
+
+int32_t sparsec_cpu_choose(const sparsec_cpu_needs *needs, int32_t n, uint64_t have, char *message,
+                           size_t message_size) {
+    for (int32_t i = 0; i < n; ++i) {
+        if (!missing(&needs[i], have)) return i;
+    }
+    if (!message || !message_size) return -1;
     message[0] = 0;
     size_t length = append(message, message_size, 0, "this artifact needs");
-    for (int i = 0; i < SPARSEC_CPU_COUNT; ++i) {
-        if (!(missing >> i & 1)) continue;
-        length = append(message, message_size, length, " ");
-        length = append(message, message_size, length, NAMES[i]);
+    for (int32_t i = 0; i < n; ++i) {
+        if (i) length = append(message, message_size, length, ", or");
+        length = append_names(message, message_size, length, missing(&needs[i], have));
+        if (n == 1) continue;
+        length = append(message, message_size, length, " for ");
+        length = append(message, message_size, length, needs[i].target);
     }
     length = append(message, message_size, length, "; this CPU has");
-    int any = 0;
-    for (int i = 0; i < SPARSEC_CPU_COUNT; ++i) {
-        if (!(have >> i & 1)) continue;
-        length = append(message, message_size, length, " ");
-        length = append(message, message_size, length, NAMES[i]);
-        any = 1;
+    if (have) {
+        length = append_names(message, message_size, length, have);
+    } else {
+        length = append(message, message_size, length, " none of them");
     }
-    if (!any) length = append(message, message_size, length, " none of them");
     append(message, message_size, length, ": build for a target it has");
-    return 0;
+    return -1;
 }

@@ -34,7 +34,16 @@ enum {
 /* Bit i is set when feature i is there and the operating system saves its registers. */
 uint64_t sparsec_cpu_detect(void);
 
-/* Whether all `n` features are among `have`; if not, a sentence that names what is missing and what is there. */
-int sparsec_cpu_check(const uint64_t *features, int32_t n, uint64_t have, char *message, size_t message_size);
+/* What the kernels for one target need. */
+typedef struct sparsec_cpu_needs {
+    const char *target;
+    const uint64_t *features; /* `count` ids from above */
+    int32_t count;
+} sparsec_cpu_needs;
+
+/* The first of `n` targets whose features are all among `have`. If there is none -1, and a sentence that names what each
+ * of them misses and what is there. */
+int32_t sparsec_cpu_choose(const sparsec_cpu_needs *needs, int32_t n, uint64_t have, char *message,
+                           size_t message_size);
 
 #endif

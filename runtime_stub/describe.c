@@ -4,8 +4,6 @@
 
 #include "context.h"
 
-static const struct sparsec_model THE_MODEL = {&sparsec_the_program};
-
 int32_t sparsec_abi_version(void) { return SPARSEC_ABI_VERSION; }
 
 int32_t sparsec_model_open(int32_t abi_version, const sparsec_model **model, char *message, size_t message_size) {
@@ -17,12 +15,10 @@ int32_t sparsec_model_open(int32_t abi_version, const sparsec_model **model, cha
                  SPARSEC_ABI_VERSION, (int)abi_version);
         return sparsec_refuse(message, message_size, SPARSEC_ERR_ABI, text);
     }
-    const sparsec_program *program = &sparsec_the_program;
-    if (!sparsec_cpu_check(program->cpu_features, program->n_cpu_features, sparsec_cpu_detect(), message,
-                           message_size)) {
-        return SPARSEC_ERR_CPU;
-    }
-    *model = &THE_MODEL;
+    const int32_t chosen =
+        sparsec_cpu_choose(sparsec_the_needs, sparsec_n_models, sparsec_cpu_detect(), message, message_size);
+    if (chosen < 0) return SPARSEC_ERR_CPU;
+    *model = &sparsec_the_models[chosen];
     return SPARSEC_OK;
 }
 

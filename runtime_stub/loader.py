@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import weakref
@@ -89,6 +90,8 @@ class _Library:
             text = f"{path}: {self.text(message)}"
             raise (CpuError if status == _ERR_CPU else ArtifactError)(text)
         self.model = model[0]
+        if "fallbacks" in manifest:
+            self.manifest = json.loads(self.text(self.call("manifest", self.model)))
 
     def call(self, name: str, *arguments: Any) -> Any:
         """A function of sparsec.h by its name without prefix."""

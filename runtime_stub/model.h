@@ -64,9 +64,6 @@ typedef struct sparsec_tensor_info {
 
 typedef struct sparsec_program {
     const char *manifest; /* JSON, NUL-terminated */
-    const char *isa;      /* what the kernels need, e.g. "avx512vnni"; "" for the baseline */
-    const uint64_t *cpu_features; /* n_cpu_features ids of sparsec_cpu_feature (cpu.h) that must be present */
-    int32_t n_cpu_features;
     int32_t n_inputs, n_outputs, n_steps, n_walks;
     int32_t n_dims, n_found_dims; /* bound by the inputs; after them those that steps find */
     const sparsec_tensor_info *inputs, *outputs;
@@ -78,7 +75,13 @@ typedef struct sparsec_program {
     uint64_t weights_bytes;
 } sparsec_program;
 
-/* Defined by model.c. */
-extern const sparsec_program sparsec_the_program;
+struct sparsec_model {
+    const sparsec_program *program;
+};
+
+/* One for each target that the artifact was built for, best first, and what it needs; defined by models.c. */
+extern const struct sparsec_model sparsec_the_models[];
+extern const sparsec_cpu_needs sparsec_the_needs[];
+extern const int32_t sparsec_n_models;
 
 #endif

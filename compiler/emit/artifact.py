@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +16,13 @@ import numpy as np
 from ...errors import SparsecError
 from ...runtime_stub.names import with_prefix
 from ..frontend.prepare import PreparedModel
-from ..lower.memory import MemoryPlan
-from ..lower.program import Program
+from ..target import Target
 from .code.blob import code_blobs, write_code
-from .driver import DriverWriter
-from .manifest import make_manifest, to_json
-from .toolchain import Toolchain, Unit, exports_map
+from .code_size import code_bytes
+from .driver import DriverWriter, models_text
+from .manifest import make_manifests, to_json
+from .member import Member
+from .toolchain import Toolchain, Unit, exports_map, kernel_flags
 from .weights import WeightsWriter, assembler_text
 
 if TYPE_CHECKING:
@@ -40,10 +43,16 @@ class TooLargeError(SparsecError):
         self.excess = nbytes - limit
 
 
-def emit_artifact(
-    program: Program, plan: MemoryPlan, prepared: PreparedModel, model_sha256: str, options: Options
-) -> dict[str, Any]:
-    """Writes the artifact (with `.a` and `.o` the header beside it) and returns the manifest.
+@dataclass(frozen=True)
+class Emitted:
+    """What became of an artifact: its manifest, and the bytes of each target's own machine code if it was compiled."""
+
+    manifest: dict[str, Any]
+    code_bytes: dict[str, int]
+
+
+def emit_artifact(members: Sequence[Member], prepared: PreparedModel, model_sha256: str, options: Options) -> Emitted:
+    """Writes the artifact, and with `.a` and `.o` the header beside it.
 
     Raises:
         ToolchainError: the C compiler or the linker failed.
@@ -51,37 +60,40 @@ def emit_artifact(
         SparsecError: the output cannot be written.
     """
     try:
-        return _emit(program, plan, prepared, model_sha256, options)
+        return _emit(members, prepared, model_sha256, options)
     except OSError as error:
         where = f"{tempfile.gettempdir()} (TMPDIR chooses another folder)"
         raise SparsecError(f"cannot write the files of the build in {where}: {error.strerror or error}") from error
 
 
-def _emit(
-    program: Program, plan: MemoryPlan, prepared: PreparedModel, model_sha256: str, options: Options
-) -> dict[str, Any]:
+def _emit(members: Sequence[Member], prepared: PreparedModel, model_sha256: str, options: Options) -> Emitted:
     with tempfile.TemporaryDirectory(prefix="sparsec-") as name:
         folder = Path(name)
         weights = WeightsWriter(folder / "weights.bin")
-        weights.write(program)
-        manifest = make_manifest(
-            program,
-            plan,
-            options.target,
+        weights.write(member.program for member in members)
+        manifests = make_manifests(
+            members,
             model_sha256=model_sha256,
             weights_bytes=weights.size,
             input_ranges=prepared.input_ranges,
             options=_build_options(options),
         )
-        _write_sources(folder, program, plan, weights, manifest, model_sha256, options)
+        blobs = _write_sources(folder, members, weights, manifests, options)
         code = folder / "code.bin"
         _check_size(weights.size + (code.stat().st_size if code.exists() else 0), options)
-        toolchain = Toolchain(folder, options.target, options.jobs)
+        toolchain = Toolchain(folder, members[0].target.triple, options.jobs)
+        units = _units(folder, members)
         if options.emit == "c":
-            _publish_tree(folder, program, options, toolchain)
-        else:
-            _publish(_build(folder, program, options, toolchain), options)
-    return manifest
+            _publish_tree(folder, members, units, options)
+            return Emitted(manifests[0], {})
+        _publish(_build(folder, units, options, toolchain), options)
+        sizes = {m.target.name: _code_bytes(folder, m, blobs) for m in members}
+    return Emitted(manifests[0], sizes)
+
+
+def _code_bytes(folder: Path, member: Member, blobs: Mapping[str, int]) -> int:
+    compiled = sum(code_bytes(folder / Unit(member.unit(s.name)).object) for s in member.program.sources)
+    return compiled + sum(blobs[blob.name] for blob in code_blobs([member.program]))
 
 
 def _build_options(options: Options) -> dict[str, Any]:
@@ -104,43 +116,60 @@ def _check_size(nbytes: int, options: Options) -> None:
 
 def _write_sources(
     folder: Path,
-    program: Program,
-    plan: MemoryPlan,
+    members: Sequence[Member],
     weights: WeightsWriter,
-    manifest: dict[str, Any],
-    model_sha256: str,
+    manifests: Sequence[dict[str, Any]],
     options: Options,
-) -> None:
-    text = to_json(manifest)
-    (folder / "manifest.json").write_bytes(text)
-    driver = DriverWriter(program, plan, weights, options.target)
+) -> dict[str, int]:
+    """Everything that is compiled or assembled; returns the bytes of each blob of machine code."""
+    encoded = [to_json(manifest) for manifest in manifests]
     texts = {
-        "weights.S": assembler_text(weights, text, options.target.machine),
-        "model.c": driver.text(manifest["sparsec"], model_sha256),
-        **{f"k_{source.name}.c": source.text for source in program.sources},
+        "weights.S": assembler_text(weights, list(zip(members, encoded, strict=True))),
+        "models.c": models_text(members),
     }
-    blobs = code_blobs(program)
+    for member, manifest, text in zip(members, manifests, encoded, strict=True):
+        (folder / member.manifest_file).write_bytes(text)
+        driver = DriverWriter(member, weights)
+        texts[f"model{member.suffix}.c"] = driver.text(manifest["sparsec"], manifest["model_sha256"])
+        for source in member.program.sources:
+            texts[member.unit(source.name)] = member.own(source.text)
+    blobs = code_blobs([member.program for member in members])
+    sizes = {}
     if blobs:
-        texts["code.S"] = write_code(folder, blobs)
+        texts["code.S"], sizes = write_code(folder, blobs)
     for package in ("sparsec.runtime_stub", "sparsec.codegen_templates"):
         for file in resources.files(package).iterdir():
             if file.name.endswith((".c", ".h")):
                 texts[file.name] = file.read_text(encoding="utf-8")
     for name, source_text in texts.items():
         (folder / name).write_text(with_prefix(source_text, options.symbol_prefix), encoding="utf-8")
+    return sizes
 
 
-def _units(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> list[Unit]:
+@dataclass(frozen=True)
+class _Units:
+    """What is compiled: each member's kernels, and the rest."""
+
+    kernels: list[tuple[Target, list[Unit]]]
+    others: list[Unit]
+
+    def all(self) -> list[Unit]:
+        return [unit for _, units in self.kernels for unit in units] + self.others
+
+
+def _units(folder: Path, members: Sequence[Member]) -> _Units:
+    kernels = []
+    for member in members:
+        flags = kernel_flags(member.target)
+        kernels.append((member.target, [Unit(member.unit(s.name), flags) for s in member.program.sources]))
     runtime = sorted(f.name for f in folder.glob("*.c") if not f.name.startswith("k_"))
-    kernels = [Unit(f"k_{s.name}.c", toolchain.kernel_flags()) for s in program.sources]
-    assembled = [Unit(f.name) for f in sorted(folder.glob("*.S"))]
-    return [*kernels, *(Unit(name, _RUNTIME_FLAGS) for name in runtime), *assembled]
+    assembled = sorted(f.name for f in folder.glob("*.S"))
+    return _Units(kernels, [*(Unit(name, _RUNTIME_FLAGS) for name in runtime), *map(Unit, assembled)])
 
 
-def _build(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> Path:
+def _build(folder: Path, units: _Units, options: Options, toolchain: Toolchain) -> Path:
     """The artifact inside the build folder."""
-    objects = toolchain.compile(_units(folder, program, options, toolchain))
-    objects = sorted(objects)
+    objects = sorted(toolchain.compile(units.all()))
     output = f"artifact.{options.emit}"
     if options.emit == "so":
         toolchain.link_shared(objects, output, options.symbol_prefix)
@@ -169,14 +198,13 @@ def _replace(source: Path, destination: Path) -> None:
         raise SparsecError(f"cannot write {destination}: {error.strerror}") from error
 
 
-def _publish_tree(folder: Path, program: Program, options: Options, toolchain: Toolchain) -> None:
+def _publish_tree(folder: Path, members: Sequence[Member], units: _Units, options: Options) -> None:
     """`--emit c`: the sources, with a Makefile that builds them with the user's own compiler."""
     output = options.output
     if output.exists():
         raise SparsecError(f"{output} exists already: remove it, or choose another folder with -o")
-    units = _units(folder, program, options, toolchain)
     (folder / "exports.map").write_text(exports_map(options.symbol_prefix))
-    (folder / "Makefile").write_text(_makefile(units, options))
+    (folder / "Makefile").write_text(_makefile(units, [m.manifest_file for m in members]))
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         shutil.copytree(folder, partial, ignore=shutil.ignore_patterns("zig-cache"))
@@ -186,32 +214,41 @@ def _publish_tree(folder: Path, program: Program, options: Options, toolchain: T
         raise SparsecError(f"cannot write {output}: {error.strerror}") from error
 
 
-def _makefile(units: list[Unit], options: Options) -> str:
-    kernels = " ".join(u.object for u in units if u.source.startswith("k_"))
-    others = " ".join(u.object for u in units if not u.source.startswith("k_"))
+def _makefile(units: _Units, manifests: Sequence[str]) -> str:
+    rules = []
+    for number, (target, kernels) in enumerate(units.kernels):
+        rules.append(f"""\
+# {target.name}
+KERNELS_{number} = {" ".join(unit.object for unit in kernels)}
+
+$(KERNELS_{number}): %.o: %.c
+\t$(CC) $(COMMON) {target.c_flags} $(KERNEL_FLAGS) $(CFLAGS) -c $< -o $@
+
+""")
+    names = " ".join(f"$(KERNELS_{number})" for number in range(len(units.kernels)))
     return f"""\
 # clang or gcc; nothing else is needed. `make` builds model.so, `make model.a` a static library.
 CC ?= cc
 COMMON = -std=gnu11 -fPIC -fvisibility=hidden
-KERNEL_FLAGS = -O3 {options.target.c_flags} -ffp-contract=off -fno-math-errno -fno-trapping-math -Wno-unknown-pragmas
+KERNEL_FLAGS = -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math -Wno-unknown-pragmas
 RUNTIME_FLAGS = -O2
-KERNELS = {kernels}
-OTHERS = {others}
 
-model.so: $(KERNELS) $(OTHERS) exports.map
+all: model.so
+
+{"".join(rules)}\
+OBJECTS = {names} {" ".join(unit.object for unit in units.others)}
+
+model.so: $(OBJECTS) exports.map
 \t$(CC) $(LDFLAGS) -shared -Wl,--version-script=exports.map -Wl,-z,noexecstack,-z,relro,-z,now -o $@ \
-\t    $(KERNELS) $(OTHERS) -lm -lpthread
+\t    $(OBJECTS) -lm -lpthread
 
-model.a: $(KERNELS) $(OTHERS)
+model.a: $(OBJECTS)
 \t$(AR) rcs $@ $^
-
-$(KERNELS): %.o: %.c
-\t$(CC) $(COMMON) $(KERNEL_FLAGS) $(CFLAGS) -c $< -o $@
 
 %.o: %.c
 \t$(CC) $(COMMON) $(RUNTIME_FLAGS) $(CFLAGS) -c $< -o $@
 
-%.o: %.S weights.bin manifest.json
+%.o: %.S weights.bin {" ".join(manifests)}
 \t$(CC) -c $< -o $@
 
 clean:

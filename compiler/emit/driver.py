@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import jinja2
 
-from ..lower.memory import MemoryPlan, itemsize, root_of
-from ..lower.program import Buffer, CodeBlob, Constant, FoundSize, Pointer, Program, Size, Step, Walk
+from ..lower.memory import itemsize, root_of
+from ..lower.program import Buffer, CodeBlob, Constant, FoundSize, Pointer, Size, Step, Walk
 from ..lower.sizes import product, to_c, upper
 from ..lower.walks import MOST
-from ..target import Target
+from .member import Member
 from .weights import WeightsWriter
 
 _VECTORS_PER_NANOSECOND = 3.0
@@ -72,11 +72,12 @@ class _TensorText:
 class DriverWriter:
     """One program's driver. `place` decides what each pointer means; the template only arranges text."""
 
-    def __init__(self, program: Program, plan: MemoryPlan, weights: WeightsWriter, target: Target) -> None:
-        self.program = program
-        self.plan = plan
+    def __init__(self, member: Member, weights: WeightsWriter) -> None:
+        self.member = member
+        self.program = program = member.program
+        self.plan = member.plan
         self.weights = weights
-        self.target = target
+        self.target = member.target
         self._inputs = {buffer.id: i for i, buffer in enumerate(program.inputs)}
         self._outputs = {root_of(program, buffer): i for i, buffer in enumerate(program.outputs)}
 
@@ -122,7 +123,7 @@ class DriverWriter:
         scalars = [self._size(s) for s in step.scalars]
         arguments = [self.place(p, walk) for p in step.pointers] + scalars + ["begin", "end"]
         return _StepText(
-            step.symbol,
+            self.member.own(step.symbol),
             arguments,
             self._size(step.extent),
             step.grain,
@@ -151,7 +152,7 @@ class DriverWriter:
         program = self.program
         prototypes: dict[str, tuple[int, int]] = {}
         for step in program.steps:
-            prototypes[step.symbol] = (len(step.pointers), len(step.scalars))
+            prototypes[self.member.own(step.symbol)] = (len(step.pointers), len(step.scalars))
         walk_of = {i: walk for walk in program.walks for i in range(walk.first, walk.last)}
         steps = [self._step(s, walk_of.get(i)) for i, s in enumerate(program.steps)]
         # Input AXES arrays are numbered in the order the template meets them: inputs that have axes.
@@ -174,9 +175,17 @@ class DriverWriter:
             outputs=outputs,
             n_found_dims=sum(d.is_found for d in program.dims),
             dims=[{"name": c_string(d.name), "lower": d.lower, "upper": d.upper} for d in program.dims],
-            cpu_features=[f"SPARSEC_CPU_{name.upper()}" for name in self.target.requires],
-            isa=json.dumps(self.target.isa),
+            suffix=self.member.suffix,
             arena_bytes=self.plan.arena_bytes,
             weights_bytes=self.weights.size,
             uses_size_functions=any("sparsec_" in e for e in expressions),
         )  # fmt: skip
+
+
+def models_text(members: Sequence[Member]) -> str:
+    """The translation unit that lists the members' programs and what they need of the CPU, best first."""
+    names = [f"sparsec_the_program{member.suffix}" for member in members]
+    needs = [[f"SPARSEC_CPU_{name.upper()}" for name in member.target.requires] for member in members]
+    return _environment().get_template("models.c.j2").render(
+        programs=names, needs=[(m.target.name, row) for m, row in zip(members, needs, strict=True)]
+    )  # fmt: skip

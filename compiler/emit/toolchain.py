@@ -46,9 +46,9 @@ class Toolchain:
         ToolchainError: a tool failed; the text holds the first lines that it printed.
     """
 
-    def __init__(self, folder: Path, target: Target, jobs: int) -> None:
+    def __init__(self, folder: Path, triple: str, jobs: int) -> None:
         self.folder = folder
-        self.target = target
+        self.triple = triple
         self.jobs = jobs
         self.cache = ObjectCache.default()
         # A cache of its own: the shared one would keep a copy of every model's weights.
@@ -65,7 +65,7 @@ class Toolchain:
             raise ToolchainError(f"zig cannot be started: {error}") from error
         if done.returncode:
             head = "\n".join((done.stderr or done.stdout).strip().splitlines()[:12])
-            raise ToolchainError(f"zig {args[0]} failed for {self.target.name} (exit {done.returncode}):\n{head}")
+            raise ToolchainError(f"zig {args[0]} failed for {self.triple} (exit {done.returncode}):\n{head}")
 
     def compile(self, units: Sequence[Unit]) -> list[str]:
         """Objects of all units, `jobs` at a time, in the order given."""
@@ -75,7 +75,7 @@ class Toolchain:
 
     def _compile_one(self, unit: Unit) -> None:
         is_c = unit.source.endswith(".c")
-        flags = ("-target", self.target.triple, *_COMMON, *(_WARNINGS if is_c else ()), *unit.flags)
+        flags = ("-target", self.triple, *_COMMON, *(_WARNINGS if is_c else ()), *unit.flags)
         key = self._key(unit, flags) if is_c else None
         if key is not None and self.cache.fetch(key, self.folder / unit.object):
             return
@@ -88,24 +88,11 @@ class Toolchain:
         texts = [path.read_bytes() for path in (self.folder / unit.source, *headers)]
         return self.cache.key([version("ziglang"), *flags, unit.source, *texts])
 
-    def kernel_flags(self) -> tuple[str, ...]:
-        """For code that runs only after the CPU was checked."""
-        mcpu = self.target.cpu.replace("-", "_") + self.target.features.replace(",", "")
-        return (
-            "-O3",
-            "-std=gnu11",
-            f"-mcpu={mcpu}",
-            *self.target.tuning,
-            "-ffp-contract=off",
-            "-fno-math-errno",
-            "-fno-trapping-math",
-        )
-
     def link_shared(self, objects: Sequence[str], output: str, prefix: str) -> None:
         """A shared library that exports `prefix*` alone and may be mapped read-only but for relocations."""
         (self.folder / "exports.map").write_text(exports_map(prefix))
         self.run(
-            "cc", "-target", self.target.triple, "-shared", "-s", "-Wl,--version-script=exports.map",
+            "cc", "-target", self.triple, "-shared", "-s", "-Wl,--version-script=exports.map",
             "-Wl,-z,noexecstack", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,--no-undefined", "-Wl,--gc-sections",
             *objects, "-lm", "-lpthread", "-o", output,
         )  # fmt: skip
@@ -117,6 +104,20 @@ class Toolchain:
     def link_relocatable(self, objects: Sequence[str], output: str) -> None:
         """One object out of many."""
         self.run("ld.lld", "-r", *objects, "-o", output)
+
+
+def kernel_flags(target: Target) -> tuple[str, ...]:
+    """For code that runs only after the CPU was checked."""
+    mcpu = target.cpu.replace("-", "_") + target.features.replace(",", "")
+    return (
+        "-O3",
+        "-std=gnu11",
+        f"-mcpu={mcpu}",
+        *target.tuning,
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-fno-trapping-math",
+    )
 
 
 def exports_map(prefix: str) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..lower.program import Constant, Program
+from .member import Member
 
 ALIGNMENT = 64
 LARGE = 1 << 30
@@ -24,9 +26,9 @@ class WeightsWriter:
         self._by_identity: dict[int, int] = {}
         self._hash = hashlib.sha256()
 
-    def write(self, program: Program) -> None:
-        """Writes every constant of the program, in order of first use."""
-        pointers = [p for step in program.steps for p in step.pointers]
+    def write(self, programs: Iterable[Program]) -> None:
+        """Writes every constant of the programs, in order of first use; what several of them have is there once."""
+        pointers = [p for program in programs for step in program.steps for p in step.pointers]
         with self.path.open("wb") as file:
             for constant in pointers:
                 if not isinstance(constant, Constant) or id(constant.data) in self._by_identity:
@@ -52,16 +54,20 @@ class WeightsWriter:
         return self._hash.hexdigest()
 
 
-def assembler_text(weights: WeightsWriter, manifest: bytes, machine: str) -> str:
-    """The weights and the section `.sparsec.manifest`, read from weights.bin and manifest.json in the build folder.
+def assembler_text(weights: WeightsWriter, manifests: Sequence[tuple[Member, bytes]]) -> str:
+    """The weights and the manifests: that of the first member is the section `.sparsec.manifest`.
 
-    The digests are in the text because the toolchain's cache does not look into `.incbin` files.
+    They are read from weights.bin and from the members' `manifest_file` in the build folder. The digests are in the
+    text because the toolchain's cache does not look into `.incbin` files.
     """
+    machine = manifests[0][0].target.machine
     large = machine == "x86_64" and weights.size > LARGE
     section = '.lrodata,"al",@progbits' if large else '.sparsec.weights,"a",@progbits'
     note = "@progbits" if machine == "x86_64" else "%progbits"  # @ begins a comment on ARM
+    digests = " ".join(hashlib.sha256(text).hexdigest() for _, text in manifests)
+    texts = [_manifest_text(member, i > 0, note) for i, (member, _) in enumerate(manifests)]
     return f"""\
-/* weights {weights.sha256} manifest {hashlib.sha256(manifest).hexdigest()} */
+/* weights {weights.sha256} manifests {digests} */
     .section {section.replace("@progbits", note)}
     .balign {ALIGNMENT}
     .globl sparsec_weights_blob
@@ -69,11 +75,18 @@ def assembler_text(weights: WeightsWriter, manifest: bytes, machine: str) -> str
 sparsec_weights_blob:
     .incbin "weights.bin"
     .byte 0
-    .section .sparsec.manifest,"a",{note}
-    .globl sparsec_manifest_text
-    .hidden sparsec_manifest_text
-sparsec_manifest_text:
-    .incbin "manifest.json"
-    .byte 0
+{"".join(texts)}\
     .section .note.GNU-stack,"",{note}
+"""
+
+
+def _manifest_text(member: Member, is_fallback: bool, note: str) -> str:
+    name = f"sparsec_manifest_text{member.suffix}"
+    return f"""\
+    .section {".rodata" if is_fallback else ".sparsec.manifest"},"a",{note}
+    .globl {name}
+    .hidden {name}
+{name}:
+    .incbin "{member.manifest_file}"
+    .byte 0
 """

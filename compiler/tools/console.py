@@ -96,11 +96,26 @@ def _row(group: Sequence[Mapping[str, Any]]) -> Row:
 
 
 def show_report(report: Mapping[str, Any], console: Console) -> None:
-    """The table of layers, and a line on the file."""
+    """A table of layers for each target, and a line on the file."""
     manifest = report["manifest"]
-    rows = layer_rows(manifest["layers"])
+    members = [manifest, *manifest.get("fallbacks", ())]
+    for member in members:
+        _show_layers(member, console, titled=len(members) > 1)
+    facts = [f"weights {_size(manifest['weights_bytes'])}", f"arena {_size(report['arena_bytes'])}",
+             f"{sum(report['seconds'].values()):.1f} s"]  # fmt: skip
+    if report["bytes"] is not None:
+        facts.insert(0, _size(report["bytes"]))
+    if len(members) > 1:
+        sizes = [f"{row['name']} {_size(row['code_bytes'])}" for row in report["targets"] if row["code_bytes"]]
+        if sizes:
+            facts.insert(-1, f"code of {', '.join(sizes)}")
+    console.print(f"{report['output']}: {', '.join(facts)}", soft_wrap=True)
+
+
+def _show_layers(member: Mapping[str, Any], console: Console, titled: bool) -> None:
+    rows = layer_rows(member["layers"])
     total = sum(row.macs for row in rows)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=member["target"]["name"] if titled else None)
     for name in ("layer", "shape", "kernel", "why"):
         table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=6)
     for name in ("MMACs", "share"):
@@ -109,11 +124,6 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
         share = f"{100 * row.macs / total:.1f}%" if row.macs else ""
         table.add_row(row.layer, row.shape, row.kernel, row.why, f"{row.macs / 1e6:.3f}" if row.macs else "", share)
     console.print(table)
-    facts = [f"weights {_size(manifest['weights_bytes'])}", f"arena {_size(report['arena_bytes'])}",
-             f"{sum(report['seconds'].values()):.1f} s"]  # fmt: skip
-    if report["bytes"] is not None:
-        facts.insert(0, _size(report["bytes"]))
-    console.print(f"{report['output']}: {', '.join(facts)}", soft_wrap=True)
 
 
 def _size(size: int) -> str:

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from sparsec import __version__
-from sparsec.cli import _file_names, cli
+from sparsec.cli import cli
+from sparsec.cli.run import _file_names
 from sparsec.compiler.target import TARGETS
 from sparsec.compiler.tools.console import layer_rows
 from sparsec.errors import SparsecError

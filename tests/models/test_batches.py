@@ -70,7 +70,7 @@ def test_batches(batch, sizes, tmp_path):
 @pytest.mark.parametrize("batch", [11, "N"])
 def test_a_run_walks_through_a_batch(batch, tmp_path):
     dims = {} if isinstance(batch, int) else {"N": (1, 20)}
-    options = Options(resolve("avx512"), tmp_path / "model.so", dims=dims)
+    options = Options((resolve("avx512"),), tmp_path / "model.so", dims=dims)
     program = run_until(network(batch), options, "lower").program
     walked = {i for walk in program.walks for i in range(walk.first, walk.last)}
     assert walked.issuperset(range(len(program.steps) - 1)), "all but the copy to the output"

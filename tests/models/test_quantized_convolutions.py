@@ -91,7 +91,7 @@ def compare(model: onnx.ModelProto, shape, tmp_path, step: float, dims=None, sha
 
 def families(model: onnx.ModelProto, tmp_path, dims=None) -> list[str]:
     """Of the layers that the passes form."""
-    options = Options(resolve("avx512"), tmp_path / "none.so", dims=dims or {})
+    options = Options((resolve("avx512"),), tmp_path / "none.so", dims=dims or {})
     return [layer.family for layer in run_until(model, options, "plan_planes").graph.layers.values()]
 
 
@@ -197,6 +197,6 @@ def test_what_is_left_in_float_says_why(shape, target, why, tmp_path):
     net = Net(np.random.default_rng(8))
     model = net.model(shape, [net.conv(net.q("x", 0.03, 120), 8, 3)])
     dims = {"h": (4, 9)} if "h" in shape else {}
-    options = Options(resolve(target), tmp_path / "none.so", dims=dims)
+    options = Options((resolve(target),), tmp_path / "none.so", dims=dims)
     reasons = [step.reason for step in run_until(model, options, "lower").program.steps]
     assert any(f"in float: {why}" in reason for reason in reasons)

@@ -24,7 +24,7 @@ SMALL = BertConfig(layers=2, hidden=64, heads=2, inner=96, vocabulary=20, seq=24
 
 
 def layers_of(model, tmp_path, **dims) -> list:
-    c = run_until(model, Options(AVX512, tmp_path / "unused", dims=dims), "layouts")
+    c = run_until(model, Options((AVX512,), tmp_path / "unused", dims=dims), "layouts")
     called = [op_name(value) for _, value in Dataflow.of(c.graph).bindings]
     return [c.graph.layers[name] for name in called if name in c.graph.layers]
 
@@ -72,7 +72,7 @@ def test_float_encoder_gives_the_same(dims, tmp_path):
 
 def test_quantizations_are_part_of_the_writer(tmp_path):
     model = bert(replace(SMALL, sparsity=0.8, pattern="1x4", quantized=True))
-    c = run_until(model, Options(AVX512, tmp_path / "unused"), "layouts")
+    c = run_until(model, Options((AVX512,), tmp_path / "unused"), "layouts")
     assert not [v for v, value in Dataflow.of(c.graph).bindings if op_name(value) == "relax.quantize"]
 
 

@@ -36,7 +36,7 @@ def model_of(spell, shapes: dict[str, tuple], result: list) -> onnx.ModelProto:
 
 
 def families(model, **options) -> list[str]:
-    c = run_until(model, Options(resolve("native"), "unused", **options), "fuse_layers")
+    c = run_until(model, Options((resolve("native"),), "unused", **options), "fuse_layers")
     return sorted(layer.family for layer in c.graph.layers.values())
 
 

@@ -215,22 +215,45 @@ def test_detects_what_the_kernel_reports(cpu):
     assert found == host_features() & {text for _, text in FEATURES}
 
 
+class Needs(ctypes.Structure):
+    _fields_ = (("target", ctypes.c_char_p), ("features", ctypes.POINTER(ctypes.c_uint64)), ("count", ctypes.c_int32))
+
+
+def needs(**targets: tuple[int, ...]) -> ctypes.Array:
+    rows = [(name.encode(), (ctypes.c_uint64 * len(ids))(*ids), len(ids)) for name, ids in targets.items()]
+    return (Needs * len(rows))(*rows)
+
+
+def choose(cpu, rows, have, message=None, size=0):
+    return cpu.sparsec_cpu_choose(rows, len(rows), ctypes.c_uint64(have), message, ctypes.c_size_t(size))
+
+
 def test_every_message_size(cpu):
     """The sentence is cut off where the caller's buffer ends."""
-    needed = (ctypes.c_uint64 * 3)(1, 6, 12)
+    needed = needs(some=(1, 6, 12))
     whole = ctypes.create_string_buffer(4096)
     for have in (0, 0b10, 0b111):
-        assert cpu.sparsec_cpu_check(needed, 3, ctypes.c_uint64(have), whole, ctypes.c_size_t(4096)) == 0
+        assert choose(cpu, needed, have, whole, 4096) == -1
         assert whole.value.startswith(b"this artifact needs ")
         for size in range(len(whole.value) + 3):
             part = ctypes.create_string_buffer(b"\xa5" * (size + 8), size + 8)
-            assert cpu.sparsec_cpu_check(needed, 3, ctypes.c_uint64(have), part, ctypes.c_size_t(size)) == 0
+            assert choose(cpu, needed, have, part, size) == -1
             assert part.raw[size:] == b"\xa5" * 8
             assert size == 0 or part.value == whole.value[: size - 1]
     expected = b"this artifact needs avx512f avx512vbmi; this CPU has sse4.2 avx2 fma: build for a target it has"
     assert whole.value == expected
-    assert cpu.sparsec_cpu_check(needed, 3, ctypes.c_uint64(2**64 - 1), None, ctypes.c_size_t(0)) == 1
-    assert cpu.sparsec_cpu_check(needed, 0, ctypes.c_uint64(0), None, ctypes.c_size_t(0)) == 1
+    assert choose(cpu, needed, 2**64 - 1) == 0
+    assert choose(cpu, needs(none=()), 0) == 0
+
+
+def test_the_first_target_that_fits(cpu):
+    rows = needs(best=(1, 2, 6), good=(1, 2))
+    message = ctypes.create_string_buffer(512)
+    assert [choose(cpu, rows, have) for have in (0b1000111, 0b111, 2**64 - 1)] == [0, 1, 0]
+    assert choose(cpu, rows, 0b10, message, 512) == -1
+    expected = (b"this artifact needs fma avx512f for best, or fma for good; this CPU has avx2: "
+                b"build for a target it has")  # fmt: skip
+    assert message.value == expected
 
 
 # --- files that change ------------------------------------------------------------------------------------------------

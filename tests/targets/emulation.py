@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -49,11 +50,13 @@ MACHINES = (
 class Program:
     """A model linked statically with a small main, for one machine."""
 
-    def __init__(self, model: onnx.ModelProto, machine: Machine, folder: Path, **options: object) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, machine: Machine, folder: Path, emit: str = "a", **options: object
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.machine = machine
         archive = sparsec.build(
-            model, target=machine.target, triple=machine.triple, emit="a", output=folder / "model.a", **options
+            model, target=machine.target, triple=machine.triple, emit=emit, output=folder / f"model.{emit}", **options
         )
         self.manifest = read_manifest(archive)
         self.path = folder / "run"
@@ -64,7 +67,14 @@ class Program:
     def run(self, inputs: Mapping[str, np.ndarray], size: int = 1, threads: int = 1) -> bytes:
         """The outputs' bytes, one after the other."""
         given = b"".join(np.ascontiguousarray(inputs[row["name"]]).tobytes() for row in self.manifest["inputs"])
-        command = [*self.machine.emulator, str(self.path), str(size), str(threads)]
+        return self._call(given, str(size), str(threads))
+
+    def target(self) -> str:
+        """The target whose kernels that machine gets."""
+        return str(json.loads(self._call(b"", "manifest"))["target"]["name"])
+
+    def _call(self, given: bytes, *arguments: str) -> bytes:
+        command = [*self.machine.emulator, str(self.path), *arguments]
         done = subprocess.run(command, input=given, capture_output=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{self.machine.id}: exit {done.returncode}: {done.stderr.decode()}")

@@ -1,9 +1,11 @@
 /* Runs a model on the bytes of standard input, its inputs one after the other, and writes all outputs' bytes.
  *
  *   run SIZE THREADS        SIZE: of every dynamic dimension
+ *   run manifest            writes the manifest of what would run
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "model.h"
 
@@ -25,11 +27,13 @@ int main(int argc, char **argv) {
     static int64_t shapes[MOST][SPARSEC_MAX_NDIM];
     const DLTensor *in[MOST];
     DLTensor *out[MOST];
-    char message[256];
+    char message[512];
     const sparsec_model *model;
     sparsec_context *context;
-    if (argc != 3) return fail("usage: run SIZE THREADS");
+    if (argc < 2) return fail("usage: run SIZE THREADS, or run manifest");
     if (sparsec_model_open(SPARSEC_ABI_VERSION, &model, message, sizeof message)) return fail(message);
+    if (!strcmp(argv[1], "manifest")) return fputs(sparsec_manifest(model), stdout) < 0;
+    if (argc != 3) return fail("usage: run SIZE THREADS");
     sparsec_options options = {.size = sizeof options, .threads = atoi(argv[2])};
     if (sparsec_context_create(model, &options, &context, message, sizeof message)) return fail(message);
     const int32_t n_in = sparsec_input_count(model), n_out = sparsec_output_count(model);

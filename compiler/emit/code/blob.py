@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from ...lower.program import CodeBlob, Program
 from . import x86
 
 
-def code_blobs(program: Program) -> list[CodeBlob]:
-    """Every blob of the program, once."""
-    found = {p.name: p for step in program.steps for p in step.pointers if isinstance(p, CodeBlob)}
+def code_blobs(programs: Iterable[Program]) -> list[CodeBlob]:
+    """Every blob of the programs, once."""
+    steps = [step for program in programs for step in program.steps]
+    found = {p.name: p for step in steps for p in step.pointers if isinstance(p, CodeBlob)}
     return [found[name] for name in sorted(found)]
 
 
-def write_code(folder: Path, blobs: list[CodeBlob]) -> str:
-    """Writes `code.bin` with all blobs and returns the assembler text that names them."""
+def write_code(folder: Path, blobs: list[CodeBlob]) -> tuple[str, dict[str, int]]:
+    """Writes `code.bin` with all blobs and returns the assembler text that names them, and their sizes."""
+    sizes = {}
     text = ['    .section .text.sparsec_code,"ax",@progbits\n']
     at = 0
     with (folder / "code.bin").open("wb") as file:
         for blob in blobs:
             data = x86.encode(blob.pattern)
+            sizes[blob.name] = len(data)
             file.write(data)
             name = f"sparsec_code_{blob.name}"
             text.append(
@@ -29,4 +33,4 @@ def write_code(folder: Path, blobs: list[CodeBlob]) -> str:
             )
             at += len(data)
     text.append('    .section .note.GNU-stack,"",@progbits\n')
-    return "".join(text)
+    return "".join(text), sizes

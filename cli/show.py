@@ -1,0 +1,76 @@
+"""Commands that only look: inspect and targets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .arguments import FILE
+from .text import shape_text, size_text, table
+
+
+@click.command()
+@click.argument("artifact", type=FILE, metavar="MODEL.so")
+@click.option("--json", "as_json", is_flag=True, help="Prints the manifest as JSON.")
+def inspect(artifact: Path, as_json: bool) -> None:
+    """Shows what an artifact holds, without running any of its code."""
+    from ..runtime_stub.artifact import read_manifest
+
+    manifest = read_manifest(artifact)
+    if as_json:
+        click.echo(json.dumps(manifest, indent=2))
+        return
+    members = [manifest, *manifest.get("fallbacks", ())]
+    facts = [
+        ("file", str(artifact)),
+        ("size", size_text(artifact.stat().st_size)),
+        ("weights", size_text(manifest["weights_bytes"])),
+        *[fact for member in members for fact in _member_facts(member)],
+        ("model", f"sha256 {manifest['model_sha256']}"),
+        ("options", json.dumps(manifest["options"])),
+        ("made by", ", ".join(f"{k} {v}" for k, v in {"sparsec": manifest["sparsec"], **manifest["tools"]}.items())),
+        ("ABI", str(manifest["abi"])),
+    ]
+    click.echo("\n".join(f"{name:<8} {value}" for name, value in facts))
+    for kind in ("inputs", "outputs"):
+        rows = [(row["name"], row["dtype"], shape_text(row["shape"])) for row in manifest[kind]]
+        click.echo("\n" + table((kind, "dtype", "shape"), rows))
+    if manifest["dims"]:
+        rows = [(row["name"], str(row["lower"]), str(row["upper"])) for row in manifest["dims"]]
+        click.echo("\n" + table(("dimension", "from", "to"), rows))
+    for member in members:
+        layers = [
+            (", ".join(row["nodes"]) or row["name"], row["kernel"], shape_text(row["shape"]),
+             f"{row['macs'] / 1e6:.3f}", row["reason"]) for row in member["layers"]
+        ]  # fmt: skip
+        which = f"layer on {member['target']['name']}" if len(members) > 1 else "layer"
+        click.echo("\n" + table((which, "kernel", "shape", "MMACs", "why"), layers))
+
+
+def _member_facts(member: Mapping[str, Any]) -> list[tuple[str, str]]:
+    target = member["target"]
+    needs = " ".join(target["features"]) or "nothing more"
+    return [
+        ("target", f"{target['name']} ({target['triple']}; needs {needs})"),
+        ("arena", size_text(member["arena_bytes"])),
+    ]
+
+
+@click.command()
+def targets() -> None:
+    """Lists the targets, what they require, and whether this CPU has it."""
+    from ..compiler.target import TARGETS
+    from ..runtime_stub.cpu import host_features, host_machine
+
+    machine, have = host_machine(), host_features()
+    rows = []
+    for row in TARGETS.values():
+        missing = [feature for feature in row.requires if feature not in have]
+        verdict = f"no, this is {machine}" if row.machine != machine else f"no, lacks {' '.join(missing)}"
+        runs = row.machine == machine and not missing
+        rows.append((row.name, "yes" if runs else verdict, row.summary, " ".join(row.requires) or "-"))
+    click.echo(table(("target", "this CPU", "for", "requires"), rows))

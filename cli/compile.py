@@ -85,15 +85,15 @@ def analyze(
         model, target=target, dims=dict(dims), shapes=dict(shapes), sparsity=impose_sparsity, pattern=pattern
     )
     header = ["layer", "type", "shape", "columns", "zeros", "1x4 zeros", "kernel", "gain"]
-    table = [
+    cells = [
         [r.tensor, r.dtype, f"{r.rows}x{r.depth}", str(r.columns), f"{r.sparsity:.0%}", f"{r.block_sparsity:.0%}",
          r.kernel, f"{r.gain:.2f}"] for r in rows
     ]  # fmt: skip
     if impose_sparsity is not None:
         header += ["pruned kernel", "pruned gain"]
-        for cells, row in zip(table, rows, strict=True):
-            cells += [row.imposed.kernel, f"{row.imposed.gain:.2f}"] if row.imposed else ["", ""]
-    click.echo(table(header, table))
+        for line, row in zip(cells, rows, strict=True):
+            line += [row.imposed.kernel, f"{row.imposed.gain:.2f}"] if row.imposed else ["", ""]
+    click.echo(table(header, cells))
     click.echo(f"all linear layers: predicted {total_gain(rows, False):.2f}x their dense kernels' speed", nl=False)
     pruned = f", {total_gain(rows, True):.2f}x after pruning" if impose_sparsity is not None else ""
     click.echo(pruned)

@@ -134,7 +134,7 @@ def _write_sources(
         for source in member.program.sources:
             texts[member.unit(source.name)] = member.own(source.text)
     blobs = code_blobs([member.program for member in members])
-    sizes = {}
+    sizes: dict[str, int] = {}
     if blobs:
         texts["code.S"], sizes = write_code(folder, blobs)
     for package in ("sparsec.runtime_stub", "sparsec.codegen_templates"):

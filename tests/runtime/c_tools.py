@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,8 @@ from sparsec import runtime_stub
 ROOT = Path(sparsec.__path__[0])
 HEADERS = Path(runtime_stub.__path__[0])
 EXAMPLE = ROOT / "examples" / "c" / "run.c"
+CPU_FEATURES = re.findall(r'X\((\w+), *"(.*)"\)', (HEADERS / "cpu.h").read_text())
+"""(name in C, name in the manifest), in the order of their numbers."""
 STRICT_C99 = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O1")
 STRICT_CPP = ("-std=c++11", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O1")
 
@@ -53,3 +57,9 @@ def run(command: Sequence[object], cwd: Path, environment: Mapping[str, str] | N
 def python(script: str, *args: object, cwd: Path) -> str:
     """What a Python script prints in a process of its own."""
     return run([sys.executable, "-c", script, *args], cwd)
+
+
+def feature_numbers(*features: str) -> bytes:
+    """An artifact's table of what a target needs of the CPU."""
+    ids = [text for _, text in CPU_FEATURES]
+    return struct.pack(f"<{len(features)}Q", *(ids.index(f) for f in features))

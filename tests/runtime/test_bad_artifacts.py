@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_tools import COMPILERS, HEADERS, python, run
+from c_tools import COMPILERS, CPU_FEATURES, HEADERS, feature_numbers, python, run
 from raw_context import ERR_ABI, ERR_ARGUMENT
 from small_models import matrix, product
 
@@ -21,8 +21,6 @@ from sparsec.runtime_stub.cpu import host_features, host_machine
 from sparsec.runtime_stub.declarations import declarations
 
 on_x86 = pytest.mark.skipif(host_machine() != "x86_64", reason="patches x86-64 artifacts")
-FEATURES = re.findall(r'X\((\w+), *"(.*)"\)', (HEADERS / "cpu.h").read_text())
-"""(name in C, name in the manifest), in the order of their numbers."""
 
 
 def patched(artifact: Path, folder: Path, old: bytes, new: bytes, count: int = 1) -> Path:
@@ -179,19 +177,13 @@ def test_an_artifact_for_another_machine(tmp_path):
 # --- another CPU ------------------------------------------------------------------------------------------------------
 
 
-def numbers(*features: str) -> bytes:
-    """The driver's table of what the kernels need."""
-    ids = [text for _, text in FEATURES]
-    return struct.pack(f"<{len(features)}Q", *(ids.index(f) for f in features))
-
-
 @on_x86
 @pytest.mark.skipif(not {"avx2", "fma", "bmi2", "f16c"} <= host_features(), reason="this CPU does not have avx2")
 def test_a_missing_cpu_feature_is_named(tmp_path):
     path = sparsec.build(product(0), output=tmp_path / "avx2.so", dims={"rows": 1}, target="avx2")
     sparsec.load(path).close()
-    table = numbers("avx2", "fma", "bmi2", "f16c")
-    path = patched(path, tmp_path, table, numbers("avx2", "i8mm", "bmi2", "dotprod"))
+    table = feature_numbers("avx2", "fma", "bmi2", "f16c")
+    path = patched(path, tmp_path, table, feature_numbers("avx2", "i8mm", "bmi2", "dotprod"))
     with pytest.raises(CpuError) as error:
         sparsec.load(path)
     assert re.fullmatch(
@@ -211,8 +203,8 @@ def cpu(tmp_path_factory):
 
 
 def test_detects_what_the_kernel_reports(cpu):
-    found = {text for i, (_, text) in enumerate(FEATURES) if cpu.sparsec_cpu_detect() >> i & 1}
-    assert found == host_features() & {text for _, text in FEATURES}
+    found = {text for i, (_, text) in enumerate(CPU_FEATURES) if cpu.sparsec_cpu_detect() >> i & 1}
+    assert found == host_features() & {text for _, text in CPU_FEATURES}
 
 
 class Needs(ctypes.Structure):

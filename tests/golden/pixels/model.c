@@ -90,13 +90,9 @@ static const sparsec_tensor_info OUTPUTS[] = {
 static const sparsec_dim DIMS[] = {
     {"", 0, 0},
 };
-static const uint64_t CPU_FEATURES[] = {SPARSEC_CPU_AVX2, SPARSEC_CPU_FMA, SPARSEC_CPU_BMI2, SPARSEC_CPU_F16C, 0};
 
 const sparsec_program sparsec_the_program = {
     .manifest = sparsec_manifest_text,
-    .isa = "avx2",
-    .cpu_features = CPU_FEATURES,
-    .n_cpu_features = 4,
     .n_inputs = 1,
     .n_outputs = 1,
     .n_dims = 0,

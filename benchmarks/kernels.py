@@ -74,11 +74,12 @@ SPARSE = (
     ("1x4", 0.8, ("pattern", "indexed1", "dense")),
     ("4x4", 0.8, ("pattern", "indexed4")),
     ("2:4", 0.5, ("n_of_m", "dense")),
-    ("unstructured", 0.9, ("gather", "pattern", "indexed1")),
+    ("unstructured", 0.9, ("blend", "gather", "pattern", "indexed1")),
 )
 """Pattern of zeros, their share, kernels."""
 QCONV = ((64, 56, 64, 3), (256, 56, 64, 1), (128, 28, 128, 3), (1024, 14, 256, 1))
 """Channels in, size, channels out, kernel."""
+QCONV_METHODS = ((0.0, "dense", "dense"), (0.8, "1x4", "pattern"), (0.9, "unstructured", "blend"))
 GEMV = (("dense", 0.0, "dense"), ("unstructured", 0.9, "mask"), ("1x4", 0.8, "mask4"))
 LINEAR = ((128, 768, 768), (128, 768, 3072), (128, 3072, 768), (384, 768, 768), (1, 768, 768), (16, 512, 512))
 CONV = (
@@ -192,7 +193,7 @@ def sparse_kernels(target: Target, peak: float) -> None:
 
 
 def quantized_convolutions(target: Target, peak: float) -> None:
-    """Int8 convolutions of one image in planes, dense and with 80 % of the weights zero in 1x4."""
+    """Int8 convolutions of one image in planes, dense and with zeros in 1x4 or anywhere."""
     rng = np.random.default_rng(0)
     for c, size, o, taps in QCONV:
         window = Geometry((taps, taps), (1, 1), (1, 1), (taps // 2,) * 4)
@@ -200,13 +201,13 @@ def quantized_convolutions(target: Target, peak: float) -> None:
         source = qplanes.plain(size, size, pitch, *qplanes.margins(window, pitch))
         written = qplanes.plain(size, size, pitch)
         x = rng.integers(0, 256, source.shape(1, c)).astype(np.uint8)
-        for sparsity, pattern in ((0.0, "dense"), (0.8, "1x4")):
+        for sparsity, pattern, method in QCONV_METHODS:
             w = integers(rng, o, taps * taps * c, sparsity, pattern).reshape(o, taps, taps, c).transpose(0, 3, 1, 2)
             w = np.ascontiguousarray(w)
             outputs = (PlanesOutput(0.37, 3, written),)
             how = QConv(window, source, 3, np.full(o, 1e-3), np.zeros(o, np.int32), (size, size), pitch, outputs)
             tensors = [Tensor("uint8", x.shape), Tensor("int8", w.shape, w)]
-            uses = plan_qconv(target.isa, tensors, (EpilogueOp("relu"),), how, "", not sparsity)
+            uses = plan_qconv(target.isa, tensors, (EpilogueOp("relu"),), how, "", method)
             took = seconds(target, uses, [x, w], written.shape(1, o), "uint8")
             name = f"qconv {taps}x{taps} {c}->{o} @{size} {pattern}"
             row(name, took, 2 * size**2 * np.count_nonzero(w), peak, "GOP/s")

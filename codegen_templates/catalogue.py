@@ -59,6 +59,12 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("spmm_f32", "sparse W·X, the pattern as code, 28 rows by 16 columns; epilogue", ("avx512",), "spmm"),
     *_plain("spmm_u8s8", "the same for int8 in blocks of 1x4, exact int32 sums", ("avx512",), "spmm"),
     *_plain(
+        "blended_u8s8",
+        "the same for int8 whose zeros lie anywhere: bytes of several units blended for each row",
+        ("avx512",),
+        "spmm",
+    ),
+    *_plain(
         "gathered_u8s8",
         "the same for int8 whose zeros lie anywhere: four inputs gathered per block of rows",
         ("avx512",),
@@ -104,6 +110,7 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("run_quantization", "start of the sums and scales, where activations are quantized by scales of the run"),
     *_plain("pack_pairs", "run-time 8-bit B less its zero point into panels of 16-bit pairs"),
     *_plain("qconv", "int8 convolution of u8 planes, sparse in blocks of 1x4; epilogue", ("avx512",)),
+    *_plain("qconv_blend", "the same, zeros anywhere; epilogue", ("avx512",), "qconv"),
     *_plain("qconv_dense", "the same with every weight; epilogue", ("avx512",), "qconv"),
     *_plain("to_planes", "NCHW to planes of u8, quantized where it is float", ("avx512",)),
     *_plain("from_planes", "planes of u8 to NCHW", ("avx512",)),

@@ -61,6 +61,6 @@ static inline sparsec_call sparsec_call_of(const sparsec_block *b, const void *x
 #define SPARSEC_CALL_BLOCK                                                                                        \
     "lea -128(%%rsp), %%rsp\n\tmov (%%rbx), %%rdi\n\tmov 8(%%rbx), %%rsi\n\tmov 16(%%rbx), %%rdx\n\t"                \
     "mov 24(%%rbx), %%rcx\n\tmov 32(%%rbx), %%r8\n\tcall *40(%%rbx)\n\tlea 128(%%rsp), %%rsp"
-#define SPARSEC_CALL_CLOBBERS "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "cc", "memory"
+#define SPARSEC_CALL_CLOBBERS "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "cc", "memory"
 
 #endif

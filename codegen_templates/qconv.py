@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from . import integer
+from .blended import BlendCode, blend_blocks, blend_stream, rows_per_blend
 from .catalogue import find, source
 from .epilogue import FULL_TENSOR, VECTOR_STATEMENTS, EpilogueOp
-from .pattern import PatternCode, RowBlock, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
+from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
 from .qplanes import GROUP, TILE, Geometry, Planes, groups, tap_offsets, tiles_of, valid_positions
-from .use import Code, KernelUse, Operand, Output, Packed, Pointer, Size, Tensor
+from .use import AnyCode, Code, KernelUse, Operand, Output, Packed, Pointer, Size, Tensor
 
+Method: TypeAlias = Literal["dense", "pattern", "blend"]
+_FAMILIES: dict[Method, str] = {"dense": "qconv_dense", "pattern": "qconv", "blend": "qconv_blend"}
+METHODS = tuple(_FAMILIES)
 _RUN_BYTES = 512 << 10
 """Of planes that should stay in the L2 cache while the blocks of rows pass by."""
 _MIN_UNITS = 8
@@ -93,20 +98,22 @@ def takes_tensor(op: EpilogueOp) -> bool:
 
 
 def plan_qconv(
-    isa: str, operands: list[Tensor], epilogue: tuple[EpilogueOp, ...], conv: QConv, reason: str, dense: bool
+    isa: str, operands: list[Tensor], epilogue: tuple[EpilogueOp, ...], conv: QConv, reason: str, method: Method
 ) -> list[KernelUse]:
     """Operands are the planes, the constant weights[O, C, KH, KW] and one for each epilogue op with a tensor.
 
-    `dense` takes every weight, by a loop instead of straight-line code.
+    `dense` takes every weight, by a loop instead of straight-line code; `pattern` is for zeros in blocks of 1x4,
+    `blend` for zeros that lie anywhere.
     """
-    row = find("qconv_dense" if dense else "qconv", isa)
+    row = find(_FAMILIES[method], isa)
     images, weights = operands[0].shape[0], operands[1].array
     assert weights is not None
     O, C = weights.shape[:2]  # noqa: E741
     M, tiles = groups(O) * GROUP, tiles_of(*conv.out, conv.pitch)
     units = units_of(weights)
-    run = run_of(tiles, units.shape[1], -(-M // rows_per_block(M)))
-    blocks, code, values, starts = _compiled(units, conv, dense, run)
+    rows = rows_per_blend(M) if method == "blend" else rows_per_block(M)
+    run = run_of(tiles, units.shape[1], -(-M // rows))
+    code, values, starts = _compiled(units, conv, method, run)
     start = integer.wrapped(-conv.zero_point * weights.sum((1, 2, 3), dtype=np.int64) + conv.bias)
     steps = _steps(epilogue, operands)
     factor = _common_factor(steps, conv)
@@ -116,7 +123,6 @@ def plan_qconv(
         steps = steps[:-1]  # packing saturates there
     multiplier = integer.multiplier(1.0, conv.scale, 1.0 if factor is None else factor)
     text = _Text(steps, conv, factor is not None, _bound(steps, multiplier))
-    rows = rows_per_block(M)
     kinds = "_".join(step.op.kind for step in steps)[:40]
     signature = hashlib.sha256(repr((rows, sorted(text.values().items()))).encode()).hexdigest()[:8]
     name = f"{row.name}_{kinds}_{signature}"
@@ -138,8 +144,9 @@ def plan_qconv(
     for o in conv.outputs:
         scalars += [o.planes.plane, o.planes.lead, o.zero_point] if isinstance(o, PlanesOutput) else []
     scalars += [o.inner for o in conv.outputs if isinstance(o, FloatOutput) and o.inner]
-    extent = images * (-(-tiles // run) * len(blocks))
-    macs = images * (conv.out[0] * conv.out[1] * (weights.size if dense else int(np.count_nonzero(weights))))
+    extent = images * (-(-tiles // run) * len(code.blocks))
+    computed = weights.size if method == "dense" else int(np.count_nonzero(weights))
+    macs = images * (conv.out[0] * conv.out[1] * computed)
     return [
         KernelUse(row.name, symbol, (unit,), tuple(pointers), tuple(scalars), extent, reason, macs,
                   n_outputs=len(conv.outputs), images=images)
@@ -159,23 +166,22 @@ def run_of(tiles: int, depth: int, blocks: int) -> int:
     return -(-tiles // runs)
 
 
-def _compiled(
-    units: np.ndarray, conv: QConv, dense: bool, run: int
-) -> tuple[tuple[RowBlock, ...], PatternCode, np.ndarray, np.ndarray]:
-    """(row blocks, their code, the stream of weights, where each block's begins)."""
+def _compiled(units: np.ndarray, conv: QConv, method: Method, run: int) -> tuple[AnyCode, np.ndarray, np.ndarray]:
+    """(code of the blocks of rows, the stream of weights, where each block's begins)."""
     taps = 4 * tap_offsets(conv.x, conv.window)
     depth = units.shape[1]
     flat = units.reshape(len(units), -1)
-    if dense:
+    if method == "dense":
         blocks = dense_blocks(len(units), len(taps))
-        return (
-            blocks,
-            PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run, in_registers=True),
-            *dense_stream(flat, blocks),
-        )
-    blocks = row_blocks(flat != 0)
+        code = PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run, in_registers=True)
+        return code, *dense_stream(flat, blocks)
     offsets = (4 * conv.x.plane * np.arange(depth)[:, None] + taps).reshape(-1)
-    return blocks, PatternCode("u8s8", offsets, blocks, tiles=run, in_registers=True), *stream(flat, blocks)
+    if method == "blend":
+        weights = np.ascontiguousarray(flat).view(np.int8)
+        blended = blend_blocks(weights != 0)
+        return BlendCode(offsets, blended, run, in_registers=True), *blend_stream(weights, blended)
+    blocks = row_blocks(flat != 0)
+    return PatternCode("u8s8", offsets, blocks, tiles=run, in_registers=True), *stream(flat, blocks)
 
 
 def _filled(array: np.ndarray, length: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from .blended import BlendCode, blend_blocks, blend_stream, rows_per_blend
 from .catalogue import find, source
 from .epilogue import EpilogueOp
 from .gathered import GatherCode, gather_blocks, gather_stream
@@ -14,8 +15,8 @@ from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_p
 from .tile_epilogue import Quantization, tile_epilogue
 from .use import OUT, AnyCode, Code, KernelUse, Operand, Packed, Size, Temp, ceil_div
 
-Method: TypeAlias = Literal["pattern", "dense", "gather"]
-_FAMILIES: dict[Method, str] = {"pattern": "spmm", "dense": "dense", "gather": "gathered"}
+Method: TypeAlias = Literal["pattern", "dense", "blend", "gather"]
+_FAMILIES: dict[Method, str] = {"pattern": "spmm", "dense": "dense", "blend": "blended", "gather": "gathered"}
 _RUN_BYTES = 640 << 10
 """Of panels that should stay in the L2 cache while the blocks of rows pass by."""
 _LEAST_RUN = 128
@@ -63,8 +64,8 @@ def plan_spmm(
     """`weights`[M, K] (float32, or int8 with K a multiple of 4) times panels -> [columns, M], in each of `layouts`.
 
     Epilogue operands are the layer's operands from `first_extra` on. `dense` takes every weight, by a loop instead of
-    straight-line code; `gather` is for int8 whose zeros lie anywhere, and reads panels in planes. What layouts there
-    may be, and what they ask of the operands, tile_epilogue.py says.
+    straight-line code; `blend` and `gather` are for int8 whose zeros lie anywhere, `gather` reads panels in planes.
+    What layouts there may be, and what they ask of the operands, tile_epilogue.py says.
     """
     kind = "f32" if quantization is None else "u8s8"
     parts = _parts(columns, weights.shape[1]) if method == "pattern" and quantization is None else 1
@@ -82,6 +83,10 @@ def plan_spmm(
         blocks = dense_blocks(M)
         values, starts = dense_stream(units, blocks)
         code = PatternCode(kind, np.zeros(1, np.int64), blocks, units.shape[1], step, tiles)
+    elif method == "blend":
+        blended = blend_blocks(weights != 0)
+        values, starts = blend_stream(weights, blended)
+        code = BlendCode(step * np.arange(units.shape[1]), blended, tiles)
     elif method == "gather":
         gathered = gather_blocks(weights != 0)
         values, starts = gather_stream(weights, gathered)
@@ -90,7 +95,7 @@ def plan_spmm(
         blocks = row_blocks(units != 0)
         values, starts = stream(units, blocks)
         code = PatternCode(kind, step * np.arange(units.shape[1]), blocks, tiles=tiles)
-    rows = rows_per_block(M)
+    rows = rows_per_blend(M) if method == "blend" else rows_per_block(M)
     finish = tile_epilogue(epilogue, quantization, layouts, first_extra)
     name = f"{row.name}_r{rows}_{finish.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"

@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .blended import BlendCode
 from .gathered import GatherCode
 from .pattern import PatternCode
 
 Size: TypeAlias = Any
-AnyCode: TypeAlias = PatternCode | GatherCode
+AnyCode: TypeAlias = PatternCode | GatherCode | BlendCode
 
 
 @dataclass(frozen=True)

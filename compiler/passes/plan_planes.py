@@ -14,7 +14,7 @@ import numpy as np
 from tvm import relax
 
 from ...codegen_templates import qplanes
-from ...codegen_templates.qconv import FloatOutput, PlanesOutput, QConv, units_of
+from ...codegen_templates.qconv import METHODS, FloatOutput, PlanesOutput, QConv, units_of
 from ...codegen_templates.qplanes import Geometry, Planes
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, op_name
 from ..lower.program import Dim
@@ -174,8 +174,8 @@ class _Planner:
         weights = fields[1].value.numpy()
         units = units_of(weights)
         flat = np.ascontiguousarray(units.reshape(len(units), -1)).view(np.int8)
-        choice = choose_integer(flat, upper(_images_of(var), self.dims) * out[2] * out[3], among=("dense", "pattern"))
-        return data, {"conv": conv, "reason": choice.reason, "dense": choice.kernel == "dense"}
+        choice = choose_integer(flat, upper(_images_of(var), self.dims) * out[2] * out[3], among=METHODS)
+        return data, {"conv": conv, "reason": choice.reason, "method": choice.kernel}
 
     def _part(self, var: relax.Var, index: int) -> relax.Var:
         return next(v for v, e in self.parts.items() if e.tuple_value.same_as(var) and e.index == index)

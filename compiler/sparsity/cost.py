@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...codegen_templates import indexed, n_of_m
+from ...codegen_templates.blended import blend_blocks, rows_per_blend
 from ...codegen_templates.gathered import gather_blocks
 from ...codegen_templates.gemv import MAX_COLUMNS, Storage, stored_bytes
 from ...codegen_templates.pattern import rows_per_block
@@ -27,6 +28,11 @@ _GEMM_EFFICIENCY = 0.95
 _UNIT_CODE_BYTES, _LOAD_CODE_BYTES, _GATHER_CODE_BYTES = 7, 10, 36
 _PAIR_CYCLES, _GATHER_CYCLES = 0.6, 3.3
 """Of gathered code: it does not multiply faster than once a cycle, either."""
+_BLEND_CODE_BYTES = 6
+_BLEND_CYCLES = 0.55
+"""Of a blend or a multiply-accumulate of blended code; two multiply-accumulates never start in one cycle."""
+_BLEND_BLOCK_CYCLES = 20
+"""For the masks of a block."""
 _N_OF_M_CYCLES = 1.5
 _INDEXED_CYCLES = {1: 2.6, 2: 1.6, 4: 1.25}
 """Per unit, by how many rows share a list."""
@@ -46,7 +52,7 @@ CODE_LIMIT = 2.0
 
 @dataclass(frozen=True)
 class Choice:
-    """`gemm`: rows times panels; `dense`, `pattern`, `gather`, `n_of_m`, `indexed*`: panels; `gemv_*`: rows."""
+    """`gemm`: rows times panels; `gemv_*`: rows; the others: panels."""
 
     kernel: str
     reason: str
@@ -152,7 +158,7 @@ def _smallest(weights: np.ndarray, columns: int, kernels: dict[str, Predictor], 
 
 def _hopeless(name: str, found: Pattern) -> bool:
     """Saves the time of predicting what never pays."""
-    if name == "gather":
+    if name in ("gather", "blend"):
         return found.sparsity < 0.3 or found.name.endswith(("x4", "x8", "x16"))
     return name == "pattern" and found.sparsity < 0.1
 
@@ -197,18 +203,35 @@ def _pattern_u8s8(weights: np.ndarray, columns: int) -> Prediction:
     return Prediction(_once(cycles * _tiles(columns), nbytes, _CODE_BANDWIDTH), nbytes, is_code=True)
 
 
+def _blend_u8s8(weights: np.ndarray, columns: int) -> Prediction:
+    """From some of the blocks."""
+    height = rows_per_blend(len(weights))
+    rows, share = _sample(weights, height)
+    blocks = blend_blocks(rows != 0)
+    macs, loads = (share * sum(map(len, part)) for part in zip(*((b.row, b.unit) for b in blocks), strict=True))
+    blends = share * sum(b.blends() for b in blocks)
+    cycles = max(macs, _BLEND_CYCLES * (macs + blends)) + LOAD_CYCLES * loads
+    cycles += _BLEND_BLOCK_CYCLES * -(-len(weights) // height)
+    nbytes = macs * (_UNIT_CODE_BYTES + 4) + blends * _BLEND_CODE_BYTES + loads * _LOAD_CODE_BYTES
+    return Prediction(_once(cycles * _tiles(columns), nbytes, _CODE_BANDWIDTH), nbytes, is_code=True)
+
+
 def _gather_u8s8(weights: np.ndarray, columns: int) -> Prediction:
     """From some of the blocks."""
-    height = rows_per_block(len(weights))
-    blocks = -(-len(weights) // height)
-    some = np.unique(np.linspace(0, blocks - 1, min(blocks, _SAMPLED_BLOCKS)).astype(int))
-    rows = np.concatenate([np.arange(b * height, min((b + 1) * height, len(weights))) for b in some])
-    sampled = gather_blocks(weights[rows] != 0)
-    share = len(weights) / len(rows)
+    rows, share = _sample(weights, rows_per_block(len(weights)))
+    sampled = gather_blocks(rows != 0)
     groups, pairs = (share * sum(len(a) for a in part) for part in zip(*((b.k, b.row) for b in sampled), strict=True))
     cycles = max(pairs, _PAIR_CYCLES * pairs + _GATHER_CYCLES * groups)
     nbytes = pairs * (_UNIT_CODE_BYTES + 4) + groups * _GATHER_CODE_BYTES
     return Prediction(_once(cycles * _tiles(columns), nbytes, _CODE_BANDWIDTH), nbytes, is_code=True)
+
+
+def _sample(weights: np.ndarray, height: int) -> tuple[np.ndarray, float]:
+    """(the rows of some blocks of so many, how often all rows have as many)."""
+    blocks = -(-len(weights) // height)
+    some = np.unique(np.linspace(0, blocks - 1, min(blocks, _SAMPLED_BLOCKS)).astype(int))
+    rows = np.concatenate([weights[b * height : (b + 1) * height] for b in some])
+    return rows, len(weights) / len(rows)
 
 
 def _n_of_m_u8s8(weights: np.ndarray, columns: int) -> Prediction | None:
@@ -253,6 +276,7 @@ FLOAT: dict[str, Predictor] = {
 INTEGER: dict[str, Predictor] = {
     "dense": _dense_u8s8,
     "pattern": _pattern_u8s8,
+    "blend": _blend_u8s8,
     "gather": _gather_u8s8,
     "n_of_m": _n_of_m_u8s8,
     **{f"indexed{n}": _indexed(n, "u8s8") for n in indexed.SHARED},

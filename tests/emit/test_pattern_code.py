@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from sparsec.codegen_templates.blended import BlendCode, blend_blocks
 from sparsec.codegen_templates.epilogue import EpilogueOp
 from sparsec.codegen_templates.gathered import GatherCode, gather_blocks
 from sparsec.codegen_templates.pattern import Ending, PatternCode, dense_blocks, row_blocks, rows_per_block
@@ -121,3 +122,17 @@ def test_gathered_blocks(rows, depth, density, offset, tmp_path):
     code = GatherCode(16 * np.arange(depth) + offset, gather_blocks(occupied), tiles=3)
     for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
         assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
+
+
+@pytest.mark.parametrize("tiles", [0, 3])
+@pytest.mark.parametrize(("rows", "units", "density"), [(28, 40, 0.5), (3, 7, 0.9), (17, 600, 0.05), (50, 64, 0.1)])
+def test_blended_blocks(rows, units, density, tiles, tmp_path):
+    occupied = np.random.default_rng(rows).random((rows, 4 * units)) < density
+    code = BlendCode(36 * np.arange(units), blend_blocks(occupied), tiles, in_registers=rows == 17)
+    for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
+        assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
+
+
+def test_an_empty_blended_block(tmp_path):
+    code = BlendCode(64 * np.arange(2), blend_blocks(np.zeros((5, 8), bool)))
+    assert encode_block(code, code.blocks[0]) == assembled(assembler(code, code.blocks[0]), tmp_path)

@@ -11,7 +11,7 @@ from planes import check_padding, from_planes, to_planes
 
 from sparsec.codegen_templates import integer, qplanes
 from sparsec.codegen_templates.epilogue import EpilogueOp
-from sparsec.codegen_templates.qconv import FloatOutput, PlanesOutput, QConv, plan_qconv
+from sparsec.codegen_templates.qconv import METHODS, FloatOutput, PlanesOutput, QConv, plan_qconv
 from sparsec.codegen_templates.qplanes import Geometry
 from sparsec.codegen_templates.use import Tensor
 
@@ -34,12 +34,12 @@ def sums(x: np.ndarray, zero: int, w: np.ndarray, window: Geometry) -> np.ndarra
     return integer.wrapped(total)
 
 
-def case(rng, n, c, o, size, window: Geometry, zero: int, density: float, extreme: bool = False):
-    """(x, weights, their planes, output size, pitch)."""
+def case(rng, n, c, o, size, window: Geometry, zero: int, density: float, extreme: bool = False, block: int = 4):
+    """(x, weights, their sums, output size, pitch); weights are not zero in blocks of so many channels."""
     low = rng.choice([0, 255], (n, c, *size)) if extreme else rng.integers(0, 256, (n, c, *size))
     w = rng.choice([-128, 127], (o, c, *window.kernel)) if extreme else rng.integers(-127, 128, (o, c, *window.kernel))
-    blocks = rng.random((o, -(-c // 4), *window.kernel)) < density
-    w = (w * np.repeat(blocks, 4, axis=1)[:, :c]).astype(np.int8)
+    blocks = rng.random((o, -(-c // block), *window.kernel)) < density
+    w = (w * np.repeat(blocks, block, axis=1)[:, :c]).astype(np.int8)
     total = sums(low.astype(np.uint8), zero, w, window)
     out = total.shape[2:]
     pitch = qplanes.pitch_for(window, size[1], out[1])
@@ -65,16 +65,17 @@ WINDOWS = st.builds(
     size=st.tuples(st.integers(4, 12), st.integers(4, 20)),
     zero=st.sampled_from([0, 7, 255]),
     density=st.sampled_from([0.0, 0.2, 1.0]),
-    dense=st.booleans(),
+    method=st.sampled_from(METHODS),
+    block=st.sampled_from([1, 4]),
     extreme=st.booleans(),
     copied=st.booleans(),
 )
-def test_planes_and_floats(target, window, n, c, o, size, zero, density, dense, extreme, copied):
+def test_planes_and_floats(target, window, n, c, o, size, zero, density, method, block, extreme, copied):
     rng = np.random.default_rng([n, c, o, *size])
     reach = window.reach()
     if size[0] + window.padding[0] + window.padding[2] <= reach[0] or size[1] + sum(window.padding[1::2]) <= reach[1]:
         return
-    x, w, total, out, pitch = case(rng, n, c, o, size, window, zero, density, extreme)
+    x, w, total, out, pitch = case(rng, n, c, o, size, window, zero, density, extreme, block)
     planes = qplanes.plain(*size, pitch, *qplanes.margins(window, pitch))
     if copied or not qplanes.serves(planes, window, out, pitch):
         planes = qplanes.phased(*size, window, out, pitch)
@@ -85,7 +86,7 @@ def test_planes_and_floats(target, window, n, c, o, size, zero, density, dense, 
     operands = [to_planes(x, planes, zero), w]
     types = [(written.shape(n, o), "uint8"), ((n, o, *out), "float32")]
     tensors = [Tensor("uint8", operands[0].shape), Tensor("int8", w.shape, w)]
-    uses = plan_qconv(target.isa, tensors, (), conv, "", dense)
+    uses = plan_qconv(target.isa, tensors, (), conv, "", method)
     (quantized, floats), status = run_outputs(target, uses, operands, types)
     assert status == 0
     want = integer.rescale(integer.wrapped(total.astype(np.int64) + bias[:, None, None]),
@@ -117,7 +118,7 @@ def test_one_quantized_output_divides_the_multiplier(target, kind, zero):
     conv = QConv(window, planes, 12, scale, np.zeros(24, np.int32), out, pitch, (PlanesOutput(step, zero, written),))
     tensors = [Tensor("uint8", ()), Tensor("int8", w.shape, w), Tensor("float32", (24,), bias)]
     tensors[0] = Tensor("uint8", planes.shape(1, 8))
-    uses = plan_qconv(target.isa, tensors, (EpilogueOp("bias"), *ops), conv, "", False)
+    uses = plan_qconv(target.isa, tensors, (EpilogueOp("bias"), *ops), conv, "", "pattern")
     (got,), _ = run_outputs(target, uses, [to_planes(x, planes, 12), w, bias], [(written.shape(1, 24), "uint8")])
     y = integer.rescale(total, integer.multiplier(1.0, scale, step)[:, None, None])
     y = y + (bias.astype(np.float64) / step).astype(np.float32)[:, None, None]
@@ -148,7 +149,7 @@ def test_residuals_and_activations(target):
     conv = QConv(window, planes, 100, scale, np.zeros(40, np.int32), out, 8, outputs, (written,))
     operands = [to_planes(x, planes, 100), w, bias, to_planes(shortcut, written, 17), other]
     tensors = [Tensor(str(o.dtype), o.shape, o if i in (1, 2) else None) for i, o in enumerate(operands)]
-    uses = plan_qconv(target.isa, tensors, ops, conv, "", False)
+    uses = plan_qconv(target.isa, tensors, ops, conv, "", "pattern")
     types = [(written.shape(2, 40), "uint8"), (other.shape, "float32")]
     (quantized, floats), _ = run_outputs(target, uses, operands, types)
     y = integer.rescale(total, scale.astype(np.float32)[:, None, None]) + bias[:, None, None]
@@ -174,7 +175,7 @@ def test_residual_and_relu(target, zeros):
     conv = QConv(window, planes, 100, scale, bias, out, 8, (PlanesOutput(0.02, zeros[1], written),), (written,))
     operands = [to_planes(x, planes, 100), w, to_planes(shortcut, written, zeros[0])]
     tensors = [Tensor(str(o.dtype), o.shape, o if i == 1 else None) for i, o in enumerate(operands)]
-    uses = plan_qconv(target.isa, tensors, ops, conv, "", False)
+    uses = plan_qconv(target.isa, tensors, ops, conv, "", "pattern")
     (got,), _ = run_outputs(target, uses, operands, [(written.shape(1, 60), "uint8")])
     y = integer.rescale(integer.wrapped(total.astype(np.int64) + bias[:, None, None]),
                         scale.astype(np.float32)[:, None, None])  # fmt: skip
@@ -198,7 +199,7 @@ def test_lines_of_channels(target, inner):
     tensors = [Tensor("uint8", operands[0].shape), Tensor("int8", w.shape, w)]
     (got,), _ = run_outputs(
         target,
-        plan_qconv(target.isa, tensors, ops, conv, "", True),
+        plan_qconv(target.isa, tensors, ops, conv, "", "dense"),
         operands,
         [((2, 102 // inner, 45, inner), "float32")],
     )

@@ -308,6 +308,30 @@ def test_gathered_depths_beyond_one_chunk(target):
     check_gathered(target, rng, w.astype(np.int8), 20, 3, extreme=False)
 
 
+@AVX512
+@SWEEP
+@given(
+    m=st.integers(1, 70),
+    k=st.integers(1, 40),
+    n=st.integers(1, 60),
+    zero=st.sampled_from([0, 7, 128, 255]),
+    density=st.sampled_from([0.0, 0.03, 0.2, 0.5, 1.0]),
+    extreme=st.booleans(),
+)
+def test_blended_int8_is_exact(target, m, k, n, zero, density, extreme):
+    rng = np.random.default_rng([m, k, n, zero])
+    k *= 4
+    w = rng.choice([-128, 127], (m, k)) if extreme else rng.integers(-128, 128, (m, k))
+    w = (w * (rng.random((m, k)) < density)).astype(np.int8)
+    x = (rng.choice([0, 255], (n, k)) if extreme else rng.integers(0, 256, (n, k))).astype(np.uint8)
+    scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
+    uses = spmm.plan_panels(target.isa, n, k, quantized=True, signed=False)
+    panels, _ = run_uses(target, uses, [x], panel_shape(n, k, True), "uint8")
+    uses = spmm.plan_spmm(target.isa, n, w, (), constant_quantization(w, zero, scale, None), "", "blend")
+    got, _ = run_uses(target, uses, [panels, w], (n, m))
+    np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
+
+
 def check_gathered(target, rng, w, n, zero, extreme) -> None:
     m, k = w.shape
     x = (rng.choice([0, 255], (n, k)) if extreme else rng.integers(0, 256, (n, k))).astype(np.uint8)

@@ -49,8 +49,8 @@ def test_sparse_weights_take_code_and_gain_more_the_sparser_they_are():
     assert choose_integer(integers(0.2, "1x4"), 128).kernel == "pattern"
 
 
-def test_unstructured_int8_is_gathered():
-    assert choose_integer(integers(0.1, "unstructured"), 128).kernel == "gather"
+def test_unstructured_int8_is_blended():
+    assert choose_integer(integers(0.1, "unstructured"), 128).kernel == "blend"
     assert choose_integer(integers(0.1, "unstructured"), 128, among=("dense", "pattern")).kernel == "pattern"
 
 

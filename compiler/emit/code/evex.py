@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+
+Pieces: TypeAlias = tuple[np.ndarray, np.ndarray]
+"""(numbers of multiply-accumulates, what stands before each of them: rows of bytes). Numbers may repeat."""
 
 ENDBR64 = bytes.fromhex("f30f1efa")
 RETURN = bytes.fromhex("c5f877c3")
@@ -40,24 +45,33 @@ def body(macs: np.ndarray, first: np.ndarray, loads: np.ndarray, index: np.ndarr
 
     `index` numbers the multiply-accumulates in the stream of `count`, over which the fetches ahead are spread.
     """
-    if not len(index):
-        return b""
-    load, mac = loads.shape[1], macs.shape[1]
-    bump = (index % BUMP_UNITS == 0) & (index > 0)
-    fetch_code, fetch_stream = _spread(ahead.code, count), _spread(ahead.stream, count)
-    code_lines = np.flatnonzero(np.isin(fetch_code, index))
-    stream_lines = np.flatnonzero(np.isin(fetch_stream, index))
-    has_code, has_stream = np.isin(index, fetch_code), np.isin(index, fetch_stream)
-    lengths = mac + load * first + 7 * bump + 7 * has_code + 8 * has_stream
-    ends = np.cumsum(lengths)
-    out = np.empty(int(ends[-1]), np.uint8)
-    place(out, ends - mac, macs)
-    place(out, (ends - mac - load)[first], loads)
-    begins = ends - lengths
-    place(out, begins[bump], np.tile(np.frombuffer(BUMP, np.uint8), (int(bump.sum()), 1)))
-    begins += 7 * bump
-    place(out, begins[has_code], _prefetches(b"\x0f\x18\x89", code_lines))
-    place(out, (begins + 7 * has_code)[has_stream], _prefetches(b"\x41\x0f\x18\x88", stream_lines))
+    fetched = fetches(ahead, index, count)
+    return interleave([*fetched, (index[first], loads), (index, macs)])
+
+
+def fetches(ahead: Ahead, index: np.ndarray, count: int) -> list[Pieces]:
+    """Before the multiply-accumulates numbered `index`, of `count`: the stream's steps, fetches ahead."""
+    bump = index[(index % BUMP_UNITS == 0) & (index > 0)]
+    pieces: list[Pieces] = [(bump, np.tile(np.frombuffer(BUMP, np.uint8), (len(bump), 1)))]
+    for opcode, lines in ((b"\x0f\x18\x89", ahead.code), (b"\x41\x0f\x18\x88", ahead.stream)):
+        before = _spread(lines, count)
+        line = np.flatnonzero(np.isin(before, index))
+        pieces.append((before[line], _prefetches(opcode, line)))
+    return pieces
+
+
+def interleave(pieces: Sequence[Pieces]) -> bytes:
+    """Every piece before what follows it in the sequence, as far as both belong to one multiply-accumulate."""
+    where = np.concatenate([numbers for numbers, _ in pieces])
+    lengths = np.concatenate([np.full(len(rows), rows.shape[1]) for _, rows in pieces])
+    order = np.argsort(where, kind="stable")
+    begins = np.empty(len(where), np.int64)
+    begins[order] = np.cumsum(lengths[order]) - lengths[order]
+    out = np.empty(int(lengths.sum()), np.uint8)
+    first = 0
+    for numbers, rows in pieces:
+        place(out, begins[first : first + len(numbers)], rows)
+        first += len(numbers)
     return out.tobytes()
 
 
@@ -98,6 +112,19 @@ def macs(kind: str, row: np.ndarray, x: np.ndarray, index: np.ndarray) -> np.nda
     out[:, 4] = _MAC_OPCODE[kind]
     out[:, 5] = 0x46 | (row & 7) << 3
     out[:, 6] = ((index % BUMP_UNITS) - STREAM_BIAS // 4).astype(np.int8).view(np.uint8)
+    return out
+
+
+def loads_of(x: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+    """EVEX.512.0F.W0 10 /r: vmovups zmm_x, [rdi + disp32]."""
+    out = np.empty((len(x), 10), np.uint8)
+    out[:, 0] = 0x62
+    out[:, 1] = inverted(x, 3) << 7 | 0x60 | inverted(x, 4) << 4 | 1
+    out[:, 2:5] = (0x7C, 0x48, 0x10)
+    out[:, 5] = 0x87 | (x & 7) << 3
+    if len(displacement) and int(displacement.max()) >= 1 << 31:
+        raise ValueError("the activations of a layer exceed 2 GiB")
+    out[:, 6:] = displacement.astype("<i4").view(np.uint8).reshape(-1, 4)
     return out
 
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 
+from ....codegen_templates.blended import BlendBlock, BlendCode
 from ....codegen_templates.gathered import GatherBlock, GatherCode
 from ....codegen_templates.pattern import MAX_ROWS, PatternCode, RowBlock
 from ....codegen_templates.use import AnyCode
@@ -31,12 +33,15 @@ from .evex import (
     body,
     clear,
     fetched_lines,
-    inverted,
+    loads_of,
     macs,
     reload,
     store,
 )
+from .x86_blend import blend_assembler, blend_bytes, encode_blend
 from .x86_gather import encode_gather, gather_assembler, gather_bytes
+
+AnyBlock: TypeAlias = RowBlock | GatherBlock | BlendBlock
 
 TILES_AHEAD = 2
 """How far before its use a vector of activations is fetched, where the layer asks for it."""
@@ -51,7 +56,7 @@ def encode(code: AnyCode) -> bytes:
     at = -(-4 * (3 * len(code.blocks) + 1) // LINE) * LINE
     offsets = []
     padded = []
-    blocks: Sequence[RowBlock | GatherBlock] = code.blocks
+    blocks: Sequence[AnyBlock] = code.blocks
     for block, lines in zip(blocks, ahead, strict=True):
         function = encode_block(code, block, lines)
         offsets.append(at)
@@ -80,6 +85,8 @@ def _next_block(code: AnyCode) -> list[Ahead]:
         return [Ahead(stream=-(-step // LINE), step=step)] * len(code.blocks)
     if isinstance(code, GatherCode):
         size = np.array([gather_bytes(code, b) for b in code.blocks])
+    elif isinstance(code, BlendCode):
+        size = np.array([blend_bytes(code, b) for b in code.blocks])
     else:
         size = np.array([_straight_bytes(code, b) for b in code.blocks])
     per_line = LINE * code.tiles
@@ -99,11 +106,14 @@ def _straight_bytes(code: PatternCode, block: RowBlock) -> int:
     return sum(map(len, _frame(code, block))) + inner
 
 
-def encode_block(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_AHEAD) -> bytes:
+def encode_block(code: AnyCode, block: AnyBlock, ahead: Ahead = NOT_AHEAD) -> bytes:
     """One block's function."""
     if isinstance(code, GatherCode):
         assert isinstance(block, GatherBlock)
         return encode_gather(code, block, ahead)
+    if isinstance(code, BlendCode):
+        assert isinstance(block, BlendBlock)
+        return encode_blend(code, block, ahead)
     assert isinstance(block, RowBlock)
     first, last = _frame(code, block)
     return first + (_loop if code.turns > 1 else _straight)(code, block, ahead) + last
@@ -158,7 +168,7 @@ def _straight(code: PatternCode, block: RowBlock, ahead: Ahead) -> bytes:
     x = low + (np.cumsum(first) - 1) % (32 - low)
     index = np.arange(len(block.k))
     offsets = code.offsets[block.k[first]]
-    loads = _loads(x[first], offsets)
+    loads = loads_of(x[first], offsets)
     if ahead.activations:
         loads = np.concatenate([_fetches(offsets + TILES_AHEAD * LINE), loads], 1)
     return body(macs(code.kind, block.row, x, index), first, loads, index, ahead, len(index))
@@ -172,24 +182,14 @@ def _fetches(displacement: np.ndarray) -> np.ndarray:
     return out
 
 
-def _loads(x: np.ndarray, displacement: np.ndarray) -> np.ndarray:
-    """EVEX.512.0F.W0 10 /r: vmovups zmm_x, [rdi + disp32]."""
-    out = np.empty((len(x), 10), np.uint8)
-    out[:, 0] = 0x62
-    out[:, 1] = inverted(x, 3) << 7 | 0x60 | inverted(x, 4) << 4 | 1
-    out[:, 2:5] = (0x7C, 0x48, 0x10)
-    out[:, 5] = 0x87 | (x & 7) << 3
-    if len(displacement) and int(displacement.max()) >= 1 << 31:
-        raise ValueError("the activations of a layer exceed 2 GiB")
-    out[:, 6:] = displacement.astype("<i4").view(np.uint8).reshape(-1, 4)
-    return out
-
-
-def assembler(code: AnyCode, block: RowBlock | GatherBlock, ahead: Ahead = NOT_AHEAD) -> str:
+def assembler(code: AnyCode, block: AnyBlock, ahead: Ahead = NOT_AHEAD) -> str:
     """The same function as text (GNU as, Intel syntax): the reference that tests compare with."""
     if isinstance(code, GatherCode):
         assert isinstance(block, GatherBlock)
         return gather_assembler(code, block, ahead)
+    if isinstance(code, BlendCode):
+        assert isinstance(block, BlendBlock)
+        return blend_assembler(code, block, ahead)
     assert isinstance(block, RowBlock)
     mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
     lines = ["endbr64"]

@@ -133,6 +133,7 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("layer_norm", "layer normalization of rows"),
     *_plain("nonzero", "coordinates of what is not zero, counted by each run"),
     *_plain("non_max_suppression", "greedy, per batch and class, counted by each run"),
+    *_plain("copy_rows", "rows of a cache, appended where they stay"),
     *_plain("gather", "slices chosen by index, checked"),
 )
 

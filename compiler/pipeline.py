@@ -25,6 +25,7 @@ from .graph import Graph
 from .lower.build_program import build_program
 from .lower.memory import MemoryPlan, plan_memory
 from .lower.program import Dim, Program
+from .passes.append_states import append_states
 from .passes.choose_convolutions import choose_convolutions
 from .passes.choose_kernels import choose_kernels
 from .passes.fuse_layers import fuse_layers
@@ -202,6 +203,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("load", "read and check the ONNX file; weights stay mapped", _load, _loaded_text, ".txt"),
     Stage("prepare", "bind dimensions, fold shape arithmetic and constants", _prepare, _prepared_text, ".txt"),
     Stage("import", "ONNX to Relax, one converter per operator", _import, _script),
+    Stage("states", "caches that a run appends to", _pass(append_states), _script),
     Stage("layer_norm", "layer normalization that was spelled out", _pass(recognize_layer_norm), _script),
     Stage("activations", "activations by value, before they are taken apart", _pass(recognize_activations), _script),
     Stage("hoist", "activations from behind data movement to the product before it", _pass(hoist_activations), _script),

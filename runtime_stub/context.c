@@ -55,6 +55,25 @@ static void *new_arena(size_t bytes) {
     return arena;
 }
 
+/* Where the rows of each cache lie, and which steps that leaves out. Returns whether memory is lacking. */
+static int bind_caches(sparsec_context *c, unsigned char *arena) {
+    const sparsec_program *program = c->program;
+    c->caches = calloc((size_t)program->n_caches, sizeof *c->caches);
+    c->left_out = calloc((size_t)program->n_steps + 1, sizeof *c->left_out);
+    if (!c->caches || !c->left_out) return 1;
+    for (int32_t i = 0; i < program->n_caches; ++i) {
+        const sparsec_cache *cache = &program->caches[i];
+        const sparsec_slot *slot = sparsec_slot_of_input(&c->states, cache->input);
+        if (slot && slot->cache == cache) {
+            c->caches[i] = slot->buffers[0];
+            c->left_out[cache->load_step] = c->left_out[cache->store_step] = 1;
+        } else {
+            c->caches[i] = arena + cache->arena_offset;
+        }
+    }
+    return 0;
+}
+
 int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options *options, sparsec_context **context,
                                char *message, size_t message_size) {
     sparsec_options o = {0};
@@ -112,8 +131,12 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
         sparsec_context_destroy(c);
         return states_status;
     }
+    if (program->n_caches && bind_caches(c, arena)) {
+        sparsec_context_destroy(c);
+        return sparsec_refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
+    }
     for (int32_t i = 0; i < program->n_dims; ++i) c->dims[i] = -1;
-    c->frame = (sparsec_frame){arena, program->weights, c->inputs, c->outputs, c->dims};
+    c->frame = (sparsec_frame){arena, program->weights, c->inputs, c->outputs, c->dims, 0, c->caches};
     if (c->threads > 1 && !c->parallel_for) {
         c->pool = sparsec_pool_create(c->threads);
         if (!c->pool) {
@@ -133,6 +156,8 @@ void sparsec_context_destroy(sparsec_context *context) {
     free(context->owned_arena);
     free(context->inputs);
     free(context->outputs);
+    free(context->caches);
+    free(context->left_out);
     free(context->dims);
     free(context->output_extents);
     free(context);
@@ -394,6 +419,7 @@ static int64_t nanoseconds_now(void) {
 
 /* The part of a step that is for `count` of `images`; all of it for 1 of 1. */
 static int32_t run_step(sparsec_context *c, int32_t i, int64_t count, int64_t images, int32_t threads, int64_t *last) {
+    if (c->left_out && c->left_out[i]) return SPARSEC_OK;
     const sparsec_step *step = &c->program->steps[i];
     job j = {.frame = &c->frame, .step = step, .extent = step->extent(c->dims) / images * count, .parts = 1};
     if (j.extent <= 0) return SPARSEC_OK;

@@ -18,7 +18,8 @@ struct sparsec_context {
     int32_t threads, prepared;
     atomic_flag busy;
     void *owned_arena;
-    void **inputs, **outputs;
+    void **inputs, **outputs, **caches;
+    unsigned char *left_out; /* one per step: 1 where a state makes it needless; NULL: the model has no caches */
     int64_t *dims;
     int64_t (*output_extents)[SPARSEC_MAX_NDIM];
     sparsec_states states;

@@ -269,8 +269,11 @@ class Model:
         self._check(self._library.call("state_get", self._context, index, tensor))
         shape, dtype = tuple(tensor.shape[i] for i in range(tensor.ndim)), self._dtypes[index]
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        data = bytes(self._library.ffi.buffer(tensor.data, nbytes)) if nbytes else b""
-        return np.frombuffer(bytearray(data), dtype).reshape(shape)
+        data = np.frombuffer(self._library.ffi.buffer(tensor.data, nbytes) if nbytes else b"", dtype)
+        if not tensor.strides or not nbytes:
+            return data.reshape(shape).copy()
+        strides = [tensor.strides[i] * dtype.itemsize for i in range(tensor.ndim)]
+        return np.ascontiguousarray(np.lib.stride_tricks.as_strided(data, shape, strides)).copy()
 
     def _write_state(self, index: int, array: np.ndarray) -> None:
         tensor = self._input_tensors[index]

@@ -19,6 +19,7 @@ typedef struct sparsec_frame {
     void *const *outputs;         /* output tensors' data: the caller's buffers or places in the arena */
     int64_t *dims;                /* the values of program->dims in this run; steps write those that they find */
     int64_t first_image;          /* of a walk: where the images of the moment begin */
+    void *const *caches;          /* the rows of program->caches: places in the arena, or of states */
 } sparsec_frame;
 
 /* Computes the slice [begin, end) of the step's range axis. Returns a sparsec_status. */
@@ -39,6 +40,14 @@ typedef struct sparsec_walk {
     int64_t per_thread, most;
     int64_t (*images)(const int64_t *dims);
 } sparsec_walk;
+
+/* Rows that output `output` appends to input `input`, in a buffer whose outermost axis is axis `axis` of both; the other
+ * axes follow in order. Where the two are bound as a state the buffer outlives the run, and the steps that copy the input
+ * into it and it to the output are left out. */
+typedef struct sparsec_cache {
+    int32_t input, output, axis, load_step, store_step;
+    uint64_t arena_offset; /* of the rows where the two are not bound */
+} sparsec_cache;
 
 /* A dynamic dimension: bound at sparsec_prepare by the input shapes, or found by a step of the run. */
 typedef struct sparsec_dim {
@@ -70,6 +79,8 @@ typedef struct sparsec_program {
     const sparsec_dim *dims;
     const sparsec_step *steps;
     const sparsec_walk *walks; /* n_walks, in the order of their steps */
+    int32_t n_caches;
+    const sparsec_cache *caches;
     uint64_t arena_bytes; /* at the dims' upper bounds; covers every arena_offset above */
     const unsigned char *weights;
     uint64_t weights_bytes;

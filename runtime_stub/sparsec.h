@@ -175,6 +175,8 @@ SPARSEC_API int32_t sparsec_run(sparsec_context *context, const DLTensor *const 
  * are NULL, in sparsec_prepare the input's shape is not read. A run reads one buffer of the state and writes another;
  * the two change places when it has succeeded: nothing is copied, and a failed run leaves the state as it was. Both
  * buffers have room for the input's largest size; a run whose output would be larger is refused before it begins.
+ * A state that the model only appends to (output = Concat(input, new); "caches" of the manifest) has one buffer: a run
+ * writes the new rows behind those that are there, and touches no other.
  *
  * A state begins as zeros whose dynamic dimensions are those of the other inputs, or else their lower bounds. */
 
@@ -182,11 +184,12 @@ SPARSEC_API int32_t sparsec_run(sparsec_context *context, const DLTensor *const 
 SPARSEC_API int32_t sparsec_state_reset(sparsec_context *context);
 
 /* Fills in `state` wholly: the present value of the state that is bound to input `input`, valid until the context's
- * next run, reset or set. SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
+ * next run, reset or set. Of a state that is appended to `strides` are set, for its rows lie in the order in which they
+ * came. SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
 SPARSEC_API int32_t sparsec_state_get(sparsec_context *context, int32_t input, DLTensor *state);
 
 /* Copies `state`, of any strides, into the state that is bound to input `input`.
- * SPARSEC_ERR_SHAPE, SPARSEC_ERR_DTYPE, SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
+ * SPARSEC_ERR_SHAPE, SPARSEC_ERR_DTYPE, SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_MEMORY, SPARSEC_ERR_BUSY. */
 SPARSEC_API int32_t sparsec_state_set(sparsec_context *context, int32_t input, const DLTensor *state);
 
 /* The sentence that goes with the context's last error; empty after a success. */

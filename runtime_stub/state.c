@@ -42,6 +42,15 @@ static int32_t check_pair(const sparsec_program *program, const sparsec_state *p
     return SPARSEC_OK;
 }
 
+/* How the rows of a pair are appended, or NULL where the output is made anew. */
+static const sparsec_cache *cache_of(const sparsec_program *program, sparsec_state pair) {
+    for (int32_t i = 0; i < program->n_caches; ++i) {
+        const sparsec_cache *cache = &program->caches[i];
+        if (cache->output == pair.output && cache->input == pair.input) return cache;
+    }
+    return NULL;
+}
+
 int32_t sparsec_states_create(sparsec_states *states, const sparsec_program *program, const sparsec_state *pairs,
                               size_t count, char *message, size_t message_size) {
     char unheard[1];
@@ -54,7 +63,8 @@ int32_t sparsec_states_create(sparsec_states *states, const sparsec_program *pro
     for (size_t i = 0; i < count; ++i) {
         int32_t status = check_pair(program, pairs, i, message, message_size);
         if (status) return status;
-        bytes += 2 * largest_bytes(program, &program->inputs[pairs[i].input]);
+        const uint64_t size = largest_bytes(program, &program->inputs[pairs[i].input]);
+        bytes += cache_of(program, pairs[i]) ? size : 2 * size;
     }
     if (!count) return SPARSEC_OK;
     states->slots = calloc(count, sizeof *states->slots);
@@ -65,10 +75,13 @@ int32_t sparsec_states_create(sparsec_states *states, const sparsec_program *pro
     unsigned char *at = states->memory;
     for (size_t i = 0; i < count; ++i) {
         const uint64_t size = largest_bytes(program, &program->inputs[pairs[i].input]);
-        states->slots[i] =
-            (sparsec_slot){.output = pairs[i].output, .input = pairs[i].input, .buffers = {at, at + size}};
+        const sparsec_cache *cache = cache_of(program, pairs[i]);
+        states->slots[i] = (sparsec_slot){.output = pairs[i].output,
+                                          .input = pairs[i].input,
+                                          .cache = cache,
+                                          .buffers = {at, cache ? at : at + size}};
         memset(at, 0, (size_t)size);
-        at += 2 * size;
+        at += cache ? size : 2 * size;
     }
     states->count = (int32_t)count;
     return SPARSEC_OK;
@@ -155,6 +168,7 @@ int32_t sparsec_state_reset(sparsec_context *context) {
     if (!context) return SPARSEC_ERR_ARGUMENT;
     if (atomic_flag_test_and_set(&context->busy)) return SPARSEC_ERR_BUSY;
     context->message[0] = 0;
+    for (int32_t i = 0; i < context->program->n_dims; ++i) context->dims[i] = -1; /* those of the last run */
     for (int32_t i = 0; i < context->states.count; ++i) {
         sparsec_slot *slot = &context->states.slots[i];
         slot->is_begun = 0;
@@ -163,6 +177,17 @@ int32_t sparsec_state_reset(sparsec_context *context) {
     }
     atomic_flag_clear(&context->busy);
     return SPARSEC_OK;
+}
+
+/* Strides, in elements, of a tensor of the slot's extents in its cache. */
+static void cache_strides(const sparsec_slot *slot, int32_t ndim, const int64_t *extents, int64_t *strides) {
+    int64_t stride = 1;
+    for (int32_t i = ndim - 1; i >= 0; --i) {
+        if (i == slot->cache->axis) continue;
+        strides[i] = stride;
+        stride *= extents[i];
+    }
+    strides[slot->cache->axis] = stride;
 }
 
 /* The slot of a call from outside, or NULL with the reason in *status. */
@@ -191,6 +216,10 @@ int32_t sparsec_state_get(sparsec_context *context, int32_t input, DLTensor *sta
                             .ndim = info->ndim,
                             .dtype = info->dtype,
                             .shape = slot->extents};
+        if (slot->cache) {
+            cache_strides(slot, info->ndim, slot->extents, slot->strides);
+            state->strides = slot->strides;
+        }
     }
     atomic_flag_clear(&context->busy);
     return status;
@@ -211,6 +240,29 @@ static int32_t check_shape(sparsec_context *c, int32_t input, const DLTensor *st
     return status;
 }
 
+/* Copies a tensor into the rows of a cache, of which it may be a view. */
+static int32_t set_rows(sparsec_context *c, sparsec_slot *slot, const DLTensor *state, int64_t count) {
+    int64_t shape[SPARSEC_MAX_NDIM], strides[SPARSEC_MAX_NDIM], compact = 1;
+    const int32_t axis = slot->cache->axis;
+    for (int32_t i = state->ndim - 1, at = state->ndim - 1; i >= 0; --i) {
+        const int64_t stride = state->strides ? state->strides[i] : compact;
+        const int32_t place = i == axis ? 0 : at--;
+        shape[place] = state->shape[i];
+        strides[place] = stride;
+        compact *= state->shape[i];
+    }
+    DLTensor rows = *state;
+    rows.shape = shape;
+    rows.strides = strides;
+    const size_t bytes = (size_t)(count * sparsec_item_bytes(state->dtype));
+    void *between = malloc(bytes);
+    if (!between) return sparsec_fail(c, SPARSEC_ERR_MEMORY, "not enough memory to set the state");
+    sparsec_tensor_pack(&rows, between);
+    memcpy(slot->buffers[0], between, bytes);
+    free(between);
+    return SPARSEC_OK;
+}
+
 int32_t sparsec_state_set(sparsec_context *context, int32_t input, const DLTensor *state) {
     if (!context) return SPARSEC_ERR_ARGUMENT;
     if (atomic_flag_test_and_set(&context->busy)) return SPARSEC_ERR_BUSY;
@@ -226,12 +278,15 @@ int32_t sparsec_state_set(sparsec_context *context, int32_t input, const DLTenso
             status = sparsec_fail(context, SPARSEC_ERR_ARGUMENT, "the state's tensor has no data");
         } else {
             /* the other buffer: `state` may be a view of this one */
-            if (count) sparsec_tensor_pack(state, slot->buffers[!slot->current]);
+            if (count && !slot->cache) sparsec_tensor_pack(state, slot->buffers[!slot->current]);
+            if (count && slot->cache) status = set_rows(context, slot, state, count);
             int64_t extents[SPARSEC_MAX_NDIM] = {0};
             for (int32_t i = 0; i < state->ndim; ++i) extents[i] = state->shape[i];
-            memcpy(slot->extents, extents, sizeof extents);
-            slot->current = !slot->current;
-            slot->is_begun = 1;
+            if (!status) {
+                memcpy(slot->extents, extents, sizeof extents);
+                slot->current = !slot->current;
+                slot->is_begun = 1;
+            }
         }
     }
     atomic_flag_clear(&context->busy);

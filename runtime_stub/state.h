@@ -4,13 +4,15 @@
 
 #include "model.h"
 
-/* One state: two buffers that change places. */
+/* One state: two buffers that change places; or one that rows are appended to, laid out as its cache says. */
 typedef struct sparsec_slot {
     int32_t output, input;
+    const sparsec_cache *cache; /* NULL: two buffers */
     int32_t current;  /* which buffer the next run reads */
     int32_t is_begun; /* 0: zeros whose extents are not known yet */
-    unsigned char *buffers[2];
+    unsigned char *buffers[2]; /* of a cache both are the same */
     int64_t extents[SPARSEC_MAX_NDIM];
+    int64_t strides[SPARSEC_MAX_NDIM]; /* of a cache, as sparsec_state_get last told them */
 } sparsec_slot;
 
 typedef struct sparsec_states {

@@ -80,6 +80,7 @@ class DriverWriter:
         self.target = member.target
         self._inputs = {buffer.id: i for i, buffer in enumerate(program.inputs)}
         self._outputs = {root_of(program, buffer): i for i, buffer in enumerate(program.outputs)}
+        self._caches = {cache.buffer: i for i, cache in enumerate(program.caches)}
 
     def place(self, pointer: Pointer, walk: Walk | None = None) -> str:
         """C expression for a pointer's address inside a frame `f`, in a walk for the images of the moment."""
@@ -102,6 +103,8 @@ class DriverWriter:
             return f"f->inputs[{self._inputs[root]}]"
         if root in self._outputs:
             return f"f->outputs[{self._outputs[root]}]"
+        if root in self._caches:
+            return f"f->caches[{self._caches[root]}]"
         return f"(void *)(f->arena + UINT64_C({self.plan.offsets[root]}))"
 
     def _size(self, size: Size) -> str:
@@ -173,6 +176,9 @@ class DriverWriter:
             codes=sorted({p.name for s in program.steps for p in s.pointers if isinstance(p, CodeBlob)}),
             inputs=inputs,
             outputs=outputs,
+            caches=[
+                (c.input, c.output, c.axis, c.load, c.store, self.plan.offsets[c.buffer]) for c in program.caches
+            ],
             n_found_dims=sum(d.is_found for d in program.dims),
             dims=[{"name": c_string(d.name), "lower": d.lower, "upper": d.upper} for d in program.dims],
             suffix=self.member.suffix,

@@ -46,6 +46,10 @@ def make_manifests(
         "outputs": [_tensor(buffer) for buffer in first.outputs],
         "dims": [{"name": d.name, "lower": d.lower, "upper": d.upper} for d in first.dims if not d.is_found],
         "found_dims": [{"name": d.name, "upper": d.upper} for d in first.dims if d.is_found],
+        "caches": [
+            {"input": first.inputs[c.input].name, "output": first.outputs[c.output].name, "axis": c.axis}
+            for c in first.caches
+        ],
         "weights_bytes": weights_bytes,
         "tools": {name: version(package) for name, package in _TOOLS},
     }

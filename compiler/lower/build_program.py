@@ -14,7 +14,7 @@ from ..graph import LAYER_PREFIX, Dataflow, Graph, op_name
 from ..target import Target
 from . import sort_scan
 from .layers import lower_layer
-from .program import Buffer, Constant, Dim, KernelSource, Program, Size, Step
+from .program import Buffer, Cache, Constant, Dim, KernelSource, Program, Size, Step
 from .sizes import product, substitute
 from .tir import TirFunction, compile_functions
 from .walks import find_walks
@@ -59,6 +59,8 @@ class _Builder:
         self.symbols: dict[relax.Var, str] = {}
         self.n_buffers = 0
         self.constants: dict[Any, Constant] = {}
+        self.caches: dict[str, list[Any]] = {}
+        """By the input's name: the axis, the id of the buffer of rows, the first step, the last, the output."""
 
     def run(self, output_names: list[str]) -> Program:
         self._compile_tir()
@@ -76,6 +78,7 @@ class _Builder:
             self.dims, tuple(inputs), tuple(outputs), self.steps, self.aliases, list(self.sources.values())
         )
         program.walks = find_walks(program)
+        program.caches = self._caches(inputs, outputs)
         return program
 
     def _compile_tir(self) -> None:
@@ -144,6 +147,10 @@ class _Builder:
             is_tuple = isinstance(var.ty, relax.TupleType)
             outs = [self._buffer(layer.tensor, ty) for ty in (var.ty.fields if is_tuple else [var.ty])]
             operands = [self._value(f) for f in value.args[1].fields]
+            if layer.family == "append":
+                self.caches[layer.attrs["state"]] = [layer.attrs["axis"], outs[0].id, len(self.steps)]
+            elif layer.family == "appended":
+                self.caches[layer.attrs["state"]] += [len(self.steps), outs[0].id]
             self.steps += lower_layer(layer, operands, outs, self.target, self)
             return outs if is_tuple else outs[0]
         raise UnsupportedError(f"{self.graph.tensors.get(var.name, var.name)}: no kernel for {name}")
@@ -215,6 +222,14 @@ class _Builder:
             taken.add(self._root(out))
             outputs.append(out)
         return outputs
+
+    def _caches(self, inputs: list[Buffer], outputs: list[Buffer]) -> tuple[Cache, ...]:
+        input_of = {buffer.name: i for i, buffer in enumerate(inputs)}
+        output_of = {buffer.id: i for i, buffer in enumerate(outputs)}
+        return tuple(
+            Cache(input_of[name], output_of[present], axis, rows, load, store)
+            for name, (axis, rows, load, store, present) in self.caches.items()
+        )
 
     def _root(self, buffer: Buffer) -> int:
         identity = buffer.id

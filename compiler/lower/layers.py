@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...codegen_templates import (
+    append,
     attention,
     conv,
     conv_planes,
@@ -163,6 +164,16 @@ def _layer_norm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> 
 @_family("gather")
 def _gather(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     return gather.plan_gather(isa, operands[0], operands[1], layer.attrs["axis"])
+
+
+@_family("append")
+def _append(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return append.plan_append(isa, operands[0], operands[1], layer.attrs["axis"])
+
+
+@_family("appended")
+def _appended(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return append.plan_appended(isa, out, layer.attrs["axis"])
 
 
 @_family("transpose")

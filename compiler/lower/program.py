@@ -108,6 +108,22 @@ class Walk:
     """Ids of buffers that hold only the images of the moment."""
 
 
+@dataclass(frozen=True)
+class Cache:
+    """Rows that outlive the run where output `output` is bound to input `input` as a state."""
+
+    input: int
+    output: int
+    axis: int
+    """Of the two tensors, along which they grow; the outermost of the buffer."""
+    buffer: int
+    """Id of the buffer of the rows."""
+    load: int
+    """The step that copies the caller's input into it."""
+    store: int
+    """The step that copies it to the caller's output."""
+
+
 @dataclass
 class Program:
     """Everything the driver needs, in execution order."""
@@ -121,6 +137,7 @@ class Program:
     """Buffer id -> id of the buffer whose memory it is (reshapes)."""
     sources: list[KernelSource] = field(default_factory=list)
     walks: list[Walk] = field(default_factory=list)
+    caches: tuple[Cache, ...] = ()
 
     def root(self, buffer: Buffer) -> int:
         """The id of the buffer whose memory `buffer` shares."""

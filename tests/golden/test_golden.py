@@ -176,7 +176,21 @@ def settled():
     return model("settled", lines, [4, 4], [4, 4], weights), {"target": "avx2"}, shown
 
 
+def cache():
+    """Keys that grow by those of a run; of it, the pass it is for and the program."""
+    lines = """
+        present = Concat <axis = 1> (past, x)
+        turned = Transpose <perm = [0, 2, 1]> (present)
+        y = MatMul (x, turned)
+    """
+    made = model("cache", lines, [2, 1, 4], [2, 1, "total"], [])
+    for values, name, length in ((made.graph.input, "past", "length"), (made.graph.output, "present", "total")):
+        values.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, length, 4]))
+    return made, {"dims": {"length": (0, 7)}}, {"import.py.txt", "states.py.txt", "lower.txt", "model.c"}
+
+
 MODELS = {
+    "cache": cache,
     "encoder": encoder,
     "pixels": pixels,
     "integers": integers,
@@ -229,6 +243,7 @@ PASSES = {
     "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "transposes": "attention",
     "integer_forms": "integers", "unsigned": "settled", "round_trips": "settled", "attention": "integers",
     "qconv": "images", "plan_planes": "images", "hoist": "images", "float_attention": "attention", "choose": "integers",
+    "states": "cache",
     "layouts": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
 }  # fmt: skip
 

@@ -11,10 +11,12 @@ from .catalogue import find, source
 from .conv_pattern import plan_pattern, whole_tensors
 from .epilogue import EpilogueOp, epilogue_text, vector_lines
 from .pad_planes import pad_planes
-from .planes import ConvGeometry, Planes, plain_planes, planes_for, reads_plain, tap_offsets, tile_segments
+from .planes import ConvGeometry, Planes, Reader, plain_planes, planes_for, reads_plain, tap_offsets, without_strides
 from .use import OUT, KernelUse, Operand, Packed, Pointer, Size, Tensor, product
 
 _UNLIMITED = 1 << 62
+_FEWER_ROWS = ((49, 1), (25, 2), (9, 4))
+"""Depthwise tiles of more than so many taps have fewer rows; those of one row are loops."""
 
 
 def plan_conv_planes(
@@ -40,7 +42,9 @@ def plan_conv_planes(
     layouts = layouts or {}
     own = layouts[0] if 0 in layouts else plain_planes(*_size(x))
     target = target or plain_planes(*_size(out))
-    reader = weights.shape[2:], geometry
+    reader: Reader = (weights.shape[2], weights.shape[3]), geometry
+    if code == "depthwise":
+        reader = without_strides(reader)
     planes, readable = own, _UNLIMITED
     uses: list[KernelUse] = []
     at: Pointer = Operand(0)
@@ -69,26 +73,27 @@ def _depthwise(
     epilogue: tuple[EpilogueOp, ...],
     layouts: Mapping[int, Planes],
 ) -> KernelUse:
-    O, (KH, KW) = len(weights), weights.shape[2:]  # noqa: E741
+    O, taps = len(weights), weights.shape[2:]  # noqa: E741
     row = find("depthwise_planes", isa)
     text = epilogue_text(epilogue)
     whole = whole_tensors(epilogue)
     tensors = [layouts.get(index, plain_planes(target.height, target.width)) for index in whole.values()]
     lines = vector_lines(epilogue, tuple(
-        f"sparsec_gathered({name} + n * {name}_plane, sparsec_find_segments({name}_table, t + v))"
+        f"sparsec_load_row({name} + n * {name}_planes->plane, {name}_planes, row + r, column, mask)"
         if name in whole else f"vset({name}[channel])" for name in text.parameters
     ))  # fmt: skip
-    name = f"{row.name}_{KH}x{KW}_{text.suffix}".rstrip("_")
+    rows = next((rows for count, rows in _FEWER_ROWS if product(taps) > count), row.rows)
+    how = (*taps, *geometry.strides, *geometry.dilation)
+    name = f"{row.name}_{'x'.join(map(str, how))}_{text.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, taps=KH * KW, nv=row.vectors, epilogue=text, lines=lines,
-                  whole=list(whole))  # fmt: skip
+    unit = source(row.template, name, symbol=symbol, taps=taps, strides=geometry.strides, dilation=geometry.dilation,
+                  rows=rows, unrolled=rows > 1, epilogue=text, lines=lines, whole=list(whole))  # fmt: skip
+    first = int(tap_offsets(planes, without_strides((taps, geometry)))[0])
     pointers = (
-        at, Packed(np.ascontiguousarray(weights, np.float32)),
-        Packed(tap_offsets(planes, ((KH, KW), geometry)).astype(np.int32)), Packed(target.constant()),
-        *(Packed(tile_segments(t, planes.pitch, _UNLIMITED)) for t in (target, *tensors)),
+        at, Packed(np.ascontiguousarray(weights, np.float32)), *(Packed(t.constant()) for t in (target, *tensors)),
         *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
     )  # fmt: skip
-    scalars = (O, O // geometry.groups, planes.plane, *(t.plane for t in tensors), planes.pitch)
+    scalars = (O, O // geometry.groups, planes.plane, planes.pitch, first)
     images: Size = out.shape[0]
     macs = product((images, target.height, target.width)) * weights.size
     return KernelUse(row.name, symbol, (unit,), pointers, scalars, images * O, "", macs, images=images)

@@ -51,4 +51,27 @@ static inline void sparsec_scatter(float *plane, sparsec_segments to, int64_t st
     }
 }
 
+/* `lanes` of columns `column` .. of row `row` of the image. */
+static inline vf sparsec_load_row(const float *plane, const sparsec_planes *p, int64_t row, int64_t column, __mmask16 lanes) {
+    return (vf)_mm512_maskz_loadu_ps(lanes, plane + (row + p->top) * p->pitch + column + p->left);
+}
+
+static inline void sparsec_store_row(float *plane, const sparsec_planes *p, int64_t row, int64_t column, __mmask16 lanes, vf x) {
+    const int64_t y = row + p->top, first = column + p->left, i = y % p->stride_h;
+    if (p->stride_w == 1 && p->stride_h == 1) {
+        _mm512_mask_storeu_ps(plane + y * p->pitch + first, lanes, (__m512)x);
+        return;
+    }
+    if (i >= p->phases_h) return;
+    float *at = plane + i * p->phases_w * p->phase + y / p->stride_h * p->pitch;
+    for (int64_t j = 0; j < p->phases_w; ++j, at += p->phase) {
+        const int64_t skipped = (j - first % p->stride_w + p->stride_w) % p->stride_w;
+        uint32_t here = 0;
+        for (int64_t lane = skipped; lane < SPARSEC_TILE; lane += p->stride_w) here |= 1u << lane;
+        here &= lanes;
+        const __mmask16 low = (__mmask16)((1u << __builtin_popcount(here)) - 1);
+        _mm512_mask_storeu_ps(at + (first + skipped) / p->stride_w, low, _mm512_maskz_compress_ps((__mmask16)here, (__m512)x));
+    }
+}
+
 #endif

@@ -12,7 +12,7 @@ from typing import Any
 from tvm import relax, tirx
 
 from ...codegen_templates.conv_pattern import whole_tensors
-from ...codegen_templates.planes import ConvGeometry, Planes, Reader, planes_for
+from ...codegen_templates.planes import ConvGeometry, Planes, Reader, planes_for, without_strides
 from ..graph import Dataflow, Graph, Layer, free_vars, op_name
 
 
@@ -78,7 +78,8 @@ class _Planner:
                 if not _reads(layer, index):
                     return None
                 if layer.family == "conv2d" and index == 0:
-                    convolutions.append((_taps(fields[1]), _geometry(layer)))
+                    reader = _taps(fields[1]), _geometry(layer)
+                    convolutions.append(without_strides(reader) if layer.attrs["code"] == "depthwise" else reader)
                 else:
                     others = True
         strides = {geometry.strides for _, geometry in convolutions}

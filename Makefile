@@ -5,7 +5,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types docs docs-check golden peers bench bench-bars bench-public bench-layers bench-kernels wheel clean setup
+.PHONY: demo test test-all lint types docs docs-check golden peers bench bench-bars bench-public bench-layers bench-kernels fuzz wheel clean setup
 
 setup: $(READY)
 
@@ -65,6 +65,9 @@ bench-accuracy: $(READY)   ## what sparsify keeps of the accuracy of four tasks
 
 bench-layers: $(READY) ## each product with its chosen kernel and with the dense one; BENCH="mlp --variant int8_1x4_80"
 	$(PY) benchmarks/layers.py $(BENCH)
+
+fuzz: $(READY)      ## mutated ONNX files; FUZZ="--count 10000", goes on where it stopped
+	$(PY) tests/fuzz/run.py $(FUZZ)
 
 bench-kernels: $(READY)
 	$(PY) benchmarks/kernels.py

@@ -38,9 +38,33 @@ SPARSEC_MINMAX(uint8_t, bool)
 SPARSEC_MINMAX(_Float16, float16)
 #undef SPARSEC_MINMAX
 
+/* An integer divisor made from data: zero ends the kernel with SPARSEC_ERR_DIVISION. */
+#define SPARSEC_DIVISOR(divisor)                \
+    ({                                          \
+        const __typeof__(divisor) by_ = (divisor); \
+        if (by_ == 0) return 11;                \
+        by_;                                    \
+    })
+
+/* Division towards zero, and its remainder, that wrap where the quotient does not fit: the instruction would trap. */
+#define SPARSEC_DIVISION(T, U, name)                                                                   \
+    SPARSEC_INLINE T sparsec_div_##name(T a, T b) { return b == -1 ? (T)(0 - (U)a) : (T)(a / b); }     \
+    SPARSEC_INLINE T sparsec_mod_##name(T a, T b) { return b == -1 ? 0 : (T)(a % b); }
+SPARSEC_DIVISION(int8_t, uint8_t, int8)
+SPARSEC_DIVISION(int16_t, uint16_t, int16)
+SPARSEC_DIVISION(int32_t, uint32_t, int32)
+SPARSEC_DIVISION(int64_t, uint64_t, int64)
+#undef SPARSEC_DIVISION
+
 /* Floor division and its remainder, for operands that may be negative. */
-SPARSEC_INLINE int64_t sparsec_floordiv(int64_t a, int64_t b) { return a / b - ((a % b != 0) && ((a ^ b) < 0)); }
-SPARSEC_INLINE int64_t sparsec_floormod(int64_t a, int64_t b) { return a % b + (((a % b != 0) && ((a ^ b) < 0)) ? b : 0); }
+SPARSEC_INLINE int64_t sparsec_floordiv(int64_t a, int64_t b) {
+    const int64_t rest = sparsec_mod_int64(a, b);
+    return sparsec_div_int64(a, b) - (rest != 0 && (rest ^ b) < 0);
+}
+SPARSEC_INLINE int64_t sparsec_floormod(int64_t a, int64_t b) {
+    const int64_t rest = sparsec_mod_int64(a, b);
+    return rest + (rest != 0 && (rest ^ b) < 0 ? b : 0);
+}
 
 #define SPARSEC_BITS(FROM, from, TO, to)                     \
     SPARSEC_INLINE TO sparsec_bits_##from##_##to(FROM x) {   \

@@ -443,6 +443,9 @@ static int32_t run_step(sparsec_context *c, int32_t i, int64_t count, int64_t im
     if (status == SPARSEC_ERR_INDEX) {
         return sparsec_fail(c, status, "%s: an index lies outside of the tensor", step->label);
     }
+    if (status == SPARSEC_ERR_DIVISION) {
+        return sparsec_fail(c, status, "%s: an integer is divided by zero", step->label);
+    }
     return status ? sparsec_fail(c, status, "%s failed", step->label) : SPARSEC_OK;
 }
 

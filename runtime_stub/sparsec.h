@@ -69,7 +69,8 @@ enum {
     SPARSEC_ERR_INDEX = 7,       /* an index in an input lies outside of the tensor that it selects from */
     SPARSEC_ERR_THREADS = 8,     /* a thread could not be created */
     SPARSEC_ERR_BUSY = 9,        /* the context is running already, in another thread */
-    SPARSEC_ERR_UNPREPARED = 10  /* output shapes were asked before sparsec_prepare */
+    SPARSEC_ERR_UNPREPARED = 10, /* output shapes were asked before sparsec_prepare */
+    SPARSEC_ERR_DIVISION = 11    /* a division of integers by zero */
 };
 
 typedef struct sparsec_model sparsec_model;
@@ -167,7 +168,7 @@ SPARSEC_API int32_t sparsec_output_shape(sparsec_context *context, int32_t index
  * to the element size are read in place. An output whose `data` is NULL, or is what an earlier run filled in, is filled
  * in wholly: it then points into the workspace and is valid until the context's next run, of which it cannot be an
  * input. Otherwise `data` is a compact buffer that overlaps no other tensor, and dtype and shape must be right.
- * SPARSEC_ERR_SHAPE, SPARSEC_ERR_DTYPE, SPARSEC_ERR_INDEX, SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
+ * SPARSEC_ERR_SHAPE, SPARSEC_ERR_DTYPE, SPARSEC_ERR_INDEX, SPARSEC_ERR_DIVISION, SPARSEC_ERR_ARGUMENT, SPARSEC_ERR_BUSY. */
 SPARSEC_API int32_t sparsec_run(sparsec_context *context, const DLTensor *const *inputs, int32_t n_inputs,
                                 DLTensor *const *outputs, int32_t n_outputs);
 

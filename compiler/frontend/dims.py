@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import ModelError, ShapeError
-from .graph import DynamicDim, Graph, Size, TensorType
-from .onnx_schema import to_dtype
+from .graph import MOST_ELEMENTS, DynamicDim, Graph, Size, TensorType
+from .onnx_schema import Refused, to_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,6 +58,7 @@ def bind_inputs(
                 shape.append(_size(graph, f"{name}_{i}", value))
             else:
                 unbound.append(_unbound(name, axes, given, i))
+        _check_size(graph, name, shape)
         graph.inputs.append(name)
         graph.types[name] = TensorType(dtype, tuple(shape))
     if unbound:
@@ -73,7 +75,10 @@ def _declared(value: onnx.ValueInfoProto) -> tuple[str, list[int | str | None] |
     if kind.WhichOneof("value") != "tensor_type":
         raise ModelError(f"Input '{value.name}' is not a tensor (sequences and maps are not supported).")
     tensor = kind.tensor_type
-    dtype = to_dtype(tensor.elem_type)
+    try:
+        dtype = to_dtype(tensor.elem_type)
+    except Refused as error:
+        raise ModelError(f"Input '{value.name}': {error}.") from None
     if not tensor.HasField("shape"):
         return dtype, None
     axes: list[int | str | None] = []
@@ -120,6 +125,13 @@ def _checked(where: str, value: Bound) -> Bound:
     if lower < 0 or upper < lower:
         raise ShapeError(f"{where}: {_text(value)} is not a size; give an int, or LOW..HIGH from 0 up.")
     return lower if lower == upper else (lower, upper)
+
+
+def _check_size(graph: Graph, name: str, shape: list[Size]) -> None:
+    upper = {dim.var: dim.upper for dim in graph.dims.values()}
+    elements = prod(upper[d] if d in upper else int(d) for d in shape)
+    if elements > MOST_ELEMENTS:
+        raise ShapeError(f"Input '{name}' has up to {elements} elements; {MOST_ELEMENTS} are possible: bind less.")
 
 
 def _size(graph: Graph, name: str, value: Bound) -> Size:

@@ -42,6 +42,10 @@ class TensorType:
         return len(self.shape)
 
 
+MOST_ELEMENTS = 2**31 - 1
+"""Of a tensor that is computed: indices fit 32 bits."""
+
+
 @dataclass
 class Node:
     """One operator. An absent optional input or output is ''."""

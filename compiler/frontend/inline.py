@@ -85,7 +85,11 @@ def branch_nodes(
 
 
 def function_nodes(node: Node, body: onnx.FunctionProto, names: NameSupply, read: ReadTensor) -> list[Node]:
-    """The function's nodes, with its inputs, outputs and attributes bound to those of `node`."""
+    """The function's nodes, with its inputs, outputs and attributes bound to those of `node`.
+
+    Raises:
+        CannotConvert: the function does not make one of the outputs.
+    """
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in body.opset_import}
     bound: dict[str, str] = {}
     for i, name in enumerate(body.input):
@@ -113,8 +117,11 @@ def function_nodes(node: Node, body: onnx.FunctionProto, names: NameSupply, read
     # A result that is an input of the function itself, or of another output, still needs its own name.
     made = {name for inner in nodes for name in inner.outputs}
     for i, name in enumerate(body.output):
-        if i < len(node.outputs) and node.outputs[i] and bound[name] not in made and name in body.input:
-            nodes.append(Node("Identity", [node.input(list(body.input).index(name))], [node.outputs[i]]))
+        if i >= len(node.outputs) or not node.outputs[i] or bound[name] in made:
+            continue
+        if name not in body.input:
+            raise CannotConvert(f"with these attributes its definition does not make output '{node.outputs[i]}'")
+        nodes.append(Node("Identity", [node.input(list(body.input).index(name))], [node.outputs[i]]))
     return nodes
 
 

@@ -10,12 +10,14 @@ import hashlib
 import os
 import sys
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ...errors import ModelError
@@ -89,7 +91,23 @@ def _parse(path: Path, digest: hashlib._Hash) -> ModelProto:
         proto.ParseFromString(data)
     except Exception:  # protobuf raises its own DecodeError, or a RuntimeError
         raise ModelError(f"{path} is not an ONNX model, or is damaged or cut short.") from None
+    if (text := _undecoded(proto)) is not None:
+        raise ModelError(f"{path} is damaged: a name in it is not UTF-8: {text!r}.")
     return proto
+
+
+def _undecoded(message: Message) -> bytes | None:
+    """A text that protobuf could not decode and left as bytes: damage shows there."""
+    for kind, value in message.ListFields():
+        if kind.type == kind.TYPE_STRING:
+            for text in value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (value,):
+                if isinstance(text, bytes):
+                    return text
+        elif kind.type == kind.TYPE_MESSAGE:
+            for inner in (value,) if isinstance(value, Message) else value:
+                if (text := _undecoded(inner)) is not None:
+                    return text
+    return None
 
 
 def _proto_bytes(proto: ModelProto) -> bytes:
@@ -285,9 +303,13 @@ def _check_names(loaded: LoadedModel) -> None:
             if name and name in seen:
                 raise ModelError(f"Tensor '{name}' is made twice: by {label(node)} and by {seen[name]}.")
             seen[name] = label(node)
+    outputs: set[str] = set()
     for value in graph.output:
         if value.name not in seen:
             raise ModelError(f"Output '{value.name}' is made by no node.")
+        if value.name in outputs:
+            raise ModelError(f"Output '{value.name}' is listed twice; list it once.")
+        outputs.add(value.name)
     for node in graph.node:
         for name in sorted(outer_names(node)):
             if name not in seen:

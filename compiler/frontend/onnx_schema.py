@@ -8,6 +8,7 @@ and it knows no shapes, which some upgrades (Softmax, Split) need.
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,8 +40,15 @@ def schema_of(node: Node) -> Any:
 
 
 def to_dtype(elem_type: int) -> str:
-    """The numpy name of an ONNX element type ('object' for strings)."""
-    return str(np.dtype(helper.tensor_dtype_to_np_dtype(elem_type)).name)
+    """The numpy name of an ONNX element type ('object' for strings).
+
+    Raises:
+        Refused: there is no such type.
+    """
+    try:
+        return str(np.dtype(helper.tensor_dtype_to_np_dtype(elem_type)).name)
+    except KeyError:
+        raise Refused(f"{elem_type} is not the number of an element type") from None
 
 
 def to_elem_type(dtype: str) -> int:
@@ -111,6 +119,38 @@ def type_proto(tensor: TensorType) -> TypeProto:
             if isinstance(size, int):
                 dim.dim_value = size
     return proto
+
+
+def check_types(node: Node, types: dict[str, TensorType]) -> None:
+    """The element types of the inputs against the operator's definition.
+
+    Raises:
+        Refused: an input has a type that the operator does not take, or two differ that must agree.
+    """
+    schema = schema_of(node)
+    if schema is None or not schema.inputs:
+        return
+    allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
+    bound: dict[str, tuple[str, str]] = {}
+    for i, name in enumerate(node.inputs):
+        formal = schema.inputs[min(i, len(schema.inputs) - 1)]
+        takes = allowed.get(formal.type_str, {formal.type_str})
+        if not name or name not in types or not all(t.startswith("tensor(") for t in takes):
+            continue
+        dtype = types[name].dtype
+        if _type_string(dtype) not in takes:
+            raise Refused(f"its input {i} ('{name}') is {dtype}, which {node.op_type} does not take there")
+        if formal.type_str in allowed and formal.is_homogeneous:
+            other, before = bound.setdefault(formal.type_str, (name, dtype))
+            if before != dtype:
+                raise Refused(f"'{other}' is {before} and '{name}' is {dtype}, but they must be of one type")
+
+
+@cache
+def _type_string(dtype: str) -> str:
+    """What schemas call a tensor of a type: tensor(float)."""
+    name = TensorProto.DataType.Name(to_elem_type(dtype)).lower()
+    return f"tensor({name})"
 
 
 def infer(node: Node, types: dict[str, TensorType], constants: dict[str, np.ndarray]) -> dict[str, TensorType]:
@@ -236,7 +276,9 @@ def function_body(node: Node, types: dict[str, TensorType]) -> onnx.FunctionProt
             body = schema.get_context_dependent_function(to_proto(node).SerializeToString(), inputs)
         except (RuntimeError, ValueError):
             return None
-        return onnx.FunctionProto.FromString(body) if body else None
+        function = onnx.FunctionProto.FromString(body) if body else None
+        # A builder that gives up halfway leaves the signature out.
+        return function if function is not None and function.output else None
     return None
 
 

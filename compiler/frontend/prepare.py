@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from .diagnostics import CannotConvert, describe, reason_of
 from .dims import Bound, bind_inputs
 from .expansion import Expansion
 from .fixed import fixed_inputs
-from .graph import Node, Output, PreparedModel, TensorType
+from .graph import MOST_ELEMENTS, Node, Output, PreparedModel, TensorType
 from .importer import has_converter, infer_by_conversion
 from .load import LoadedModel, tensor_array
 from .names import NameSupply, label
@@ -103,6 +104,8 @@ class _Pass:
         self.queue: deque[Node] = deque(
             onnx_schema.from_proto(n, loaded.opsets, self._array) for n in loaded.proto.graph.node
         )
+        self.given = set(map(id, self.queue))
+        """The model's own nodes, as long as they wait: what they are rewritten to is valid by construction."""
 
     def _array(self, tensor: Any) -> np.ndarray:
         return tensor_array(tensor, self.loaded.weights)
@@ -120,6 +123,9 @@ class _Pass:
             if any(name and name not in self.graph.types and name not in self.sequences.of for name in node.inputs):
                 continue  # it depends on a node that was reported
             try:
+                if id(node) in self.given:
+                    self.given.remove(id(node))
+                    onnx_schema.check_types(node, self.graph.types)
                 self._step(node)
             except CannotConvert as verdict:
                 self._report(node, str(verdict))
@@ -300,6 +306,9 @@ class _Pass:
         for name in node.outputs:
             if name and name in types and types[name].shape is not None:
                 self.graph.types[name] = types[name]
+                elements = prod(types[name].shape or ()) if types[name].static else 0
+                if elements > MOST_ELEMENTS:
+                    raise CannotConvert(f"'{name}' would have {elements} elements; {MOST_ELEMENTS} are possible")
 
     def _report(self, node: Node, reason: str) -> None:
         self.graph.diagnostics.add(node, self.graph.opset, self._described(node), reason)

@@ -20,6 +20,8 @@ _INFIX = {
 
 _WRAPPING = ("+", "-", "*", "<<", ">>")
 
+_DIVISIONS = {"/": "div", "%": "mod"}
+
 _INFIX_CALLS = {"bitwise_and": "&", "bitwise_or": "|", "bitwise_xor": "^", "shift_left": "<<", "shift_right": ">>"}
 
 
@@ -160,6 +162,8 @@ class ExpressionText:
     def _arithmetic(self, sign: str, a: Any, b: Any) -> str:
         """An operator of C on operands of one type: integers stay in their type and wrap around."""
         dtype = dtype_of(a.ty.dtype)
+        if "int" in dtype and sign in _DIVISIONS:
+            return self._division(sign, a, b)
         left, right = self.expr(a), self.expr(b)
         if "int" not in dtype or sign not in _WRAPPING:
             return f"({left} {sign} {right})"
@@ -174,6 +178,16 @@ class ExpressionText:
             return f"(({ctype})(({unsigned}){left} {sign} ({unsigned}){right}))"
         return f"({left} {sign} {right})" if dtype == wide(dtype) else f"(({ctype})({left} {sign} {right}))"
 
+    def _division(self, sign: str, a: Any, b: Any) -> str:
+        """Towards zero. Data is checked for what the CPU's instruction would trap at; sizes never are zero."""
+        dtype, left, right = dtype_of(a.ty.dtype), self.expr(a), self.expr(b)
+        if not self._is_data(b):
+            return f"({left} {sign} {right})"
+        right = f"SPARSEC_DIVISOR({right})"
+        if is_signed(dtype):
+            return f"sparsec_{_DIVISIONS[sign]}_{dtype}({left}, {right})"
+        return f"({left} {sign} {right})"
+
     def _inverted(self, e: Any) -> str:
         dtype = dtype_of(e.ty.dtype)
         return f"(!{self.expr(e)})" if dtype == "bool" else f"(({C_TYPES[dtype]})~{self.expr(e)})"
@@ -184,9 +198,12 @@ class ExpressionText:
         return text if is_enclosed(text) else f"({text})"
 
     def _floor(self, kind: str, e: Any) -> str:
-        if self._is_natural(e.a) and self._is_natural(e.b):
-            return f"({self.expr(e.a)} {'/' if kind == 'FloorDiv' else '%'} {self.expr(e.b)})"
-        return f"sparsec_{kind.lower()}({self.expr(e.a)}, {self.expr(e.b)})"
+        left, right = self.expr(e.a), self.expr(e.b)
+        if self._is_data(e.b):
+            right = f"SPARSEC_DIVISOR({right})"
+        if dtype_of(e.ty.dtype).startswith("uint") or (self._is_natural(e.a) and self._is_natural(e.b)):
+            return f"({left} {'/' if kind == 'FloorDiv' else '%'} {right})"
+        return f"sparsec_{kind.lower()}({left}, {right})"
 
     def _choose(self, condition: Any, yes: Any, no: Any) -> str:
         known = self._known(condition)

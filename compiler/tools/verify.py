@@ -23,6 +23,8 @@ from ...runtime_stub.loader import load
 
 FLOAT_TOLERANCE = 1e-4
 """Of the reference's largest magnitude, for models without quantized tensors."""
+HALF_TOLERANCE = 4e-3
+"""The same for tensors of float16: four units in the last place."""
 QUANTIZED_TOLERANCE = 5e-2
 """End to end, where one quantum of difference in an early layer is amplified by the later ones."""
 QUANTUM_SHARE = 1e-3
@@ -145,6 +147,7 @@ def compare(name: str, got: np.ndarray, want: np.ndarray, tolerance: float, floo
         peak = max(float(np.abs(want.astype(np.float64)).max()), 1.0)
         ok = worst == 0 or (want.dtype.itemsize == 1 and worst <= 1 and share <= QUANTUM_SHARE)
         return Row(name, worst, worst / peak, worst, ok)
+    tolerance = max(tolerance, HALF_TOLERANCE) if want.dtype == np.float16 else tolerance
     same = (got == want) | (np.isnan(got) & np.isnan(want))
     finite = np.isfinite(got) & np.isfinite(want)
     difference = np.where(finite, np.abs(got.astype(np.float64) - want.astype(np.float64)), np.inf)

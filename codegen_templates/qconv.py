@@ -36,6 +36,7 @@ STATEMENTS = {
     "silu": "x = vsilu(x, {0});",
     # an 8-bit image; scale and zero point
     "add_quantized": "x += sparsec_dequantized({t}, j, {1}, {0});",
+    "add_convolution": "x += *(const vf *)(added + row * SPARSEC_TILE);",
     # to u8 and back: inverse of the scale, scale, zero point
     "round_trip": "x = (vf)_mm512_cvtepi32_ps(sparsec_steps(x, {0}, -{2}, 255.0f - {2})) * {1};",
 }
@@ -83,6 +84,24 @@ class QConv:
     """Of the operands of `add_quantized`, in order."""
 
 
+@dataclass(frozen=True)
+class Added:
+    """A second convolution with results of the same shape: the epilogue's `add_convolution` adds them.
+
+    Its operands are the layer's last: planes, weights, and one for each operation of its own epilogue with a vector.
+    """
+
+    conv: QConv
+    """Without outputs."""
+    epilogue: tuple[EpilogueOp, ...]
+    method: Method
+
+
+def can_follow_added(op: EpilogueOp) -> bool:
+    """Whether an operation may be in the epilogue of a convolution that is added."""
+    return op.kind in _VECTORS or not takes_tensor(op)
+
+
 def units_of(weights: np.ndarray) -> np.ndarray:
     """int8 [O, C, KH, KW] -> int32 [O', C' / 4, KH * KW], O and C filled up to multiples of 4 with zeros."""
     O, C = weights.shape[:2]  # noqa: E741
@@ -98,59 +117,83 @@ def takes_tensor(op: EpilogueOp) -> bool:
 
 
 def plan_qconv(
-    isa: str, operands: list[Tensor], epilogue: tuple[EpilogueOp, ...], conv: QConv, reason: str, method: Method
+    isa: str,
+    operands: list[Tensor],
+    epilogue: tuple[EpilogueOp, ...],
+    conv: QConv,
+    reason: str,
+    method: Method,
+    added: Added | None = None,
 ) -> list[KernelUse]:
     """Operands are the planes, the constant weights[O, C, KH, KW] and one for each epilogue op with a tensor.
 
     `dense` takes every weight, by a loop instead of straight-line code; `pattern` is for zeros in blocks of 1x4,
-    `blend` for zeros that lie anywhere.
+    `blend` for zeros that lie anywhere. `added` has further operands.
     """
     row = find(_FAMILIES[method], isa)
     images, weights = operands[0].shape[0], operands[1].array
     assert weights is not None
-    O, C = weights.shape[:2]  # noqa: E741
-    M, tiles = groups(O) * GROUP, tiles_of(*conv.out, conv.pitch)
-    units = units_of(weights)
-    rows = rows_per_blend(M) if method == "blend" else rows_per_block(M)
-    run = run_of(tiles, units.shape[1], -(-M // rows))
-    code, values, starts = _compiled(units, conv, method, run)
-    start = integer.wrapped(-conv.zero_point * weights.sum((1, 2, 3), dtype=np.int64) + conv.bias)
-    steps = _steps(epilogue, operands)
+    M, tiles = groups(len(weights)) * GROUP, tiles_of(*conv.out, conv.pitch)
+    at = 2 + sum(map(takes_tensor, epilogue))
+    second = operands[at + 1].array if added else None
+    blends = method == "blend" or (added is not None and added.method == "blend")
+    rows = rows_per_blend(M) if blends else rows_per_block(M)
+    depth = groups(weights.shape[1]) + (0 if second is None else groups(second.shape[1]))
+    run, blocks = run_of(tiles, depth, -(-M // rows)), -(-M // rows)
+    steps = _steps(epilogue, operands, 2)
     factor = _common_factor(steps, conv)
     if factor is not None:
         steps = _divided(steps, factor, conv)
     elif steps and steps[-1].op.kind == "relu" and all(_begins_at_zero(o) for o in conv.outputs):
         steps = steps[:-1]  # packing saturates there
     multiplier = integer.multiplier(1.0, conv.scale, 1.0 if factor is None else factor)
-    text = _Text(steps, conv, factor is not None, _bound(steps, multiplier))
+    bound, added_steps = 0.0, list[_Step]()
+    pointers: list[Pointer] = [Operand(0), *_product(weights, conv, method, rows, run, multiplier)]
+    masks, before = valid_positions(*conv.out, conv.pitch)
+    pointers += [Packed(masks), Packed(before)]
+    scalars: list[Size] = [M, len(weights), *_image_of(conv, weights), tiles, run, conv.out[0] * conv.out[1]]
+    macs = _macs(weights, method)
+    if added is not None and second is not None:
+        added_multiplier = integer.multiplier(1.0, added.conv.scale, 1.0)
+        pointers += [Operand(at), *_product(second, added.conv, added.method, rows, run, added_multiplier)]
+        added_steps = _steps(added.epilogue, operands, at + 2)
+        bound = _bound(added_steps, added_multiplier)
+        scalars += _image_of(added.conv, second)
+        macs += _macs(second, added.method)
+    text = _Text(steps, conv, factor is not None, _bound(steps, multiplier, bound), added_steps)
     kinds = "_".join(step.op.kind for step in steps)[:40]
-    signature = hashlib.sha256(repr((rows, sorted(text.values().items()))).encode()).hexdigest()[:8]
+    values = {**text.values(), "adds": added is not None}
+    signature = hashlib.sha256(repr((rows, sorted(values.items()))).encode()).hexdigest()[:8]
     name = f"{row.name}_{kinds}_{signature}"
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, rows=rows, **text.values())
-    masks, before = valid_positions(*conv.out, conv.pitch)
-    pointers: list[Pointer] = [Operand(0), Packed(values), Packed(starts), Code(code), Packed(_filled(start, M))]
-    pointers += [Packed(_filled(multiplier, M)), Packed(masks), Packed(before)]
-    for step in steps:
+    unit = source(row.template, name, symbol=symbol, rows=rows, **values)
+    for step in (*steps, *added_steps):
         if step.array is not None:
             pointers.append(Packed(_filled(step.array, M)))
         elif step.operand:
             pointers.append(Operand(step.operand))
     pointers.append(Packed(np.asarray([*text.numbers, 0], np.float32)))
     pointers += [Output(i) for i in range(len(conv.outputs))]
-    scalars: list[Size] = [M, O, 4 * groups(C) * conv.x.plane, 4 * conv.x.lead, tiles, run, conv.out[0] * conv.out[1]]
     for planes in conv.residual:
         scalars += [planes.plane, planes.lead]
     for o in conv.outputs:
         scalars += [o.planes.plane, o.planes.lead, o.zero_point] if isinstance(o, PlanesOutput) else []
     scalars += [o.inner for o in conv.outputs if isinstance(o, FloatOutput) and o.inner]
-    extent = images * (-(-tiles // run) * len(code.blocks))
-    computed = weights.size if method == "dense" else int(np.count_nonzero(weights))
-    macs = images * (conv.out[0] * conv.out[1] * computed)
+    extent, macs = images * (-(-tiles // run) * blocks), images * (conv.out[0] * conv.out[1] * macs)
     return [
         KernelUse(row.name, symbol, (unit,), tuple(pointers), tuple(scalars), extent, reason, macs,
                   n_outputs=len(conv.outputs), images=images)
     ]  # fmt: skip
+
+
+def _macs(weights: np.ndarray, method: Method) -> int:
+    """Of one position."""
+    return weights.size if method == "dense" else int(np.count_nonzero(weights))
+
+
+def _image_of(conv: QConv, weights: np.ndarray) -> list[Size]:
+    """Bytes from one image that is read to the next, and before its first row."""
+    return [4 * groups(weights.shape[1]) * conv.x.plane, 4 * conv.x.lead]
 
 
 def run_of(tiles: int, depth: int, blocks: int) -> int:
@@ -166,13 +209,26 @@ def run_of(tiles: int, depth: int, blocks: int) -> int:
     return -(-tiles // runs)
 
 
-def _compiled(units: np.ndarray, conv: QConv, method: Method, run: int) -> tuple[AnyCode, np.ndarray, np.ndarray]:
+def _product(
+    weights: np.ndarray, conv: QConv, method: Method, rows: int, run: int, multiplier: np.ndarray
+) -> list[Pointer]:
+    """The stream of weights, where each block's begins, the code, what sums begin with, and their multipliers."""
+    units = units_of(weights)
+    code, values, starts = _compiled(units, conv, method, rows, run)
+    start = integer.wrapped(-conv.zero_point * weights.sum((1, 2, 3), dtype=np.int64) + conv.bias)
+    filled = Packed(_filled(start, len(units))), Packed(_filled(multiplier, len(units)))
+    return [Packed(values), Packed(starts), Code(code), *filled]
+
+
+def _compiled(
+    units: np.ndarray, conv: QConv, method: Method, rows: int, run: int
+) -> tuple[AnyCode, np.ndarray, np.ndarray]:
     """(code of the blocks of rows, the stream of weights, where each block's begins)."""
     taps = 4 * tap_offsets(conv.x, conv.window)
     depth = units.shape[1]
     flat = units.reshape(len(units), -1)
     if method == "dense":
-        blocks = dense_blocks(len(units), len(taps))
+        blocks = dense_blocks(len(units), len(taps), rows)
         code = PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run, in_registers=True)
         return code, *dense_stream(flat, blocks)
     offsets = (4 * conv.x.plane * np.arange(depth)[:, None] + taps).reshape(-1)
@@ -180,7 +236,7 @@ def _compiled(units: np.ndarray, conv: QConv, method: Method, run: int) -> tuple
         weights = np.ascontiguousarray(flat).view(np.int8)
         blended = blend_blocks(weights != 0)
         return BlendCode(offsets, blended, run, in_registers=True), *blend_stream(weights, blended)
-    blocks = row_blocks(flat != 0)
+    blocks = row_blocks(flat != 0, rows)
     return PatternCode("u8s8", offsets, blocks, tiles=run, in_registers=True), *stream(flat, blocks)
 
 
@@ -201,8 +257,9 @@ class _Step:
     operand: int = 0
 
 
-def _steps(epilogue: tuple[EpilogueOp, ...], operands: list[Tensor]) -> list[_Step]:
-    steps, at = [], 2
+def _steps(epilogue: tuple[EpilogueOp, ...], operands: list[Tensor], at: int) -> list[_Step]:
+    """Those with a tensor take operand `at` and the following ones."""
+    steps = []
     for op in epilogue:
         if not takes_tensor(op):
             steps.append(_Step(op))
@@ -245,8 +302,8 @@ def _divided(steps: list[_Step], factor: float, conv: QConv) -> list[_Step]:
     return changed
 
 
-def _bound(steps: list[_Step], multiplier: np.ndarray) -> float:
-    """No result is larger than this; infinite where a tensor may hold anything."""
+def _bound(steps: list[_Step], multiplier: np.ndarray, added: float = 0.0) -> float:
+    """No result is larger than this; infinite where a tensor may hold anything. `added`: the same of what is added."""
     bound = float(multiplier.max(initial=0)) * 2.0**31
     for step in steps:
         kind, params = step.op.kind, step.op.params
@@ -254,6 +311,8 @@ def _bound(steps: list[_Step], multiplier: np.ndarray) -> float:
             bound += float(np.abs(step.array).max(initial=0))
         elif kind == "add_quantized":
             bound += 255 * params[0]
+        elif kind == "add_convolution":
+            bound += added
         elif kind == "scale":
             bound *= abs(params[0])
         elif kind not in ("relu", "silu", "sigmoid", "hard_swish", "round_trip", "clip"):
@@ -264,7 +323,7 @@ def _bound(steps: list[_Step], multiplier: np.ndarray) -> float:
 class _Text:
     """The epilogue in C, and the numbers that it reads: one unit serves layers that differ in them alone."""
 
-    def __init__(self, steps: list[_Step], conv: QConv, folded: bool, bound: float) -> None:
+    def __init__(self, steps: list[_Step], conv: QConv, folded: bool, bound: float, added_steps: list[_Step]) -> None:
         self.numbers: list[float] = []
         self.outputs = []
         for i, o in enumerate(conv.outputs):
@@ -278,9 +337,13 @@ class _Text:
                 output["rows"] = o.inner > 0
             self.outputs.append(output)
         self.parameters: list[dict[str, object]] = []
+        self.body, self.added = self._lines(steps, "e"), self._lines(added_steps, "a")
+        self.counts = FloatOutput() in conv.outputs or any(step.op.kind in FULL_TENSOR for step in steps)
+
+    def _lines(self, steps: list[_Step], letter: str) -> str:
         lines = []
         for number, step in enumerate(steps):
-            name = f"e{number}_{step.op.kind}"
+            name = f"{letter}{number}_{step.op.kind}"
             if takes_tensor(step.op):
                 planes = step.op.kind == "add_quantized"
                 self.parameters.append({"name": name, "type": "uint32_t" if planes else "float", "planes": planes})
@@ -288,8 +351,7 @@ class _Text:
             if step.op.kind == "add_quantized":
                 numbers[1] = f"(int32_t){numbers[1]}" if step.op.params[1] else "0"
             lines.append(STATEMENTS[step.op.kind].format(*numbers, t=self._tensor(step.op.kind, name)))
-        self.body = "\n".join(lines)
-        self.counts = FloatOutput() in conv.outputs or any(step.op.kind in FULL_TENSOR for step in steps)
+        return "\n".join(lines)
 
     @staticmethod
     def _params(op: EpilogueOp) -> tuple[float, ...]:
@@ -314,6 +376,7 @@ class _Text:
         """For the template."""
         return {
             "body": self.body,
+            "added": self.added,
             "parameters": self.parameters,
             "outputs": self.outputs,
             "needs_count": self.counts,

@@ -306,8 +306,7 @@ def _attention(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> l
 
 @_family("qconv")
 def _qconv(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
-    attrs = layer.attrs
-    return qconv.plan_qconv(isa, operands, layer.epilogue, attrs["conv"], attrs["reason"], attrs["method"])
+    return qconv.plan_qconv(isa, operands, layer.epilogue, **layer.attrs)
 
 
 @_family("to_planes")

@@ -6,7 +6,7 @@ another wrote as it lies. Copies remain for strides (one plane per phase) and fo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +14,12 @@ import numpy as np
 from tvm import relax
 
 from ...codegen_templates import qplanes
-from ...codegen_templates.qconv import METHODS, FloatOutput, PlanesOutput, QConv, units_of
+from ...codegen_templates.qconv import METHODS, Added, FloatOutput, PlanesOutput, QConv, takes_tensor, units_of
 from ...codegen_templates.qplanes import Geometry, Planes
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, op_name
 from ..lower.program import Dim
 from ..lower.sizes import upper
-from ..sparsity.cost import choose_integer
+from ..sparsity.cost import Choice, choose_integer
 
 _READERS = ("qconv", "qpool", "qconcat", "qrepeat", "from_planes")
 _WRITERS = ("qconv", "qpool", "qconcat", "qrepeat", "to_planes")
@@ -75,10 +75,9 @@ class _Planner:
         out = _out(var, layer)
         least = out[3]
         if layer.family == "qconv":
-            width = _shape(call.args[1].fields[0])[3]
-            least = qplanes.pitch_for(layer.attrs["window"], width, out[3])
-            if layer.attrs["window"].strides == (1, 1) and width == out[3]:
-                self.pitch[width] = max(self.pitch.get(width, 0), least)
+            for x, window in _read_images(layer, call):
+                width = _shape(x)[3]
+                least = max(least, qplanes.pitch_for(window, width, out[3]))
         self.pitch[out[3]] = max(self.pitch.get(out[3], 0), least)
 
     def _place(self, calls: list[tuple[relax.Var, Layer, Any]]) -> None:
@@ -88,14 +87,15 @@ class _Planner:
         for var, layer, call in calls:
             if layer.family != "qconv":
                 continue
-            x, window, out = call.args[1].fields[0], layer.attrs["window"], _out(var, layer)
+            out = _out(var, layer)
             pitch = self.pitch[out[3]]
-            if window.strides != (1, 1) or self.pitch[_shape(x)[3]] != pitch:
-                continue
-            margins = qplanes.margins(window, pitch)
-            below = (qplanes.tiles_of(*out[2:], pitch) - qplanes.tiles_of(*_shape(x)[2:], pitch)) * qplanes.TILE
-            before[x] = max(before.get(x, 0), margins[0])
-            after[x] = max(after.get(x, 0), margins[1] + below)
+            for x, window in _read_images(layer, call):
+                if window.strides != (1, 1) or self.pitch[_shape(x)[3]] != pitch:
+                    continue
+                margins = qplanes.margins(window, pitch)
+                below = (qplanes.tiles_of(*out[2:], pitch) - qplanes.tiles_of(*_shape(x)[2:], pitch)) * qplanes.TILE
+                before[x] = max(before.get(x, 0), margins[0])
+                after[x] = max(after.get(x, 0), margins[1] + below)
         for var in self._images(calls):
             _, _, height, width = _shape(var)
             planes = qplanes.plain(height, width, self.pitch[width], before.get(var, 0), after.get(var, 0))
@@ -130,7 +130,7 @@ class _Planner:
         attrs: dict[str, Any] = {**layer.attrs, "planes": self.planes.get(var)}
         sources = tuple(self.planes[f] for f in fields if isinstance(f, relax.Var) and f in self.planes)
         if layer.family == "qconv":
-            operands[0], attrs = self._convolution(var, layer, fields, operands)
+            attrs = self._convolution(var, layer, fields, operands)
         elif layer.family in _READERS:
             attrs["sources"] = sources
         self.layers[name] = replace(layer, attrs=attrs)
@@ -151,31 +151,38 @@ class _Planner:
                 types[value.index] = relax.TensorType(self.shapes[part], "uint8")
         return types
 
-    def _convolution(
-        self, var: relax.Var, layer: Layer, fields: list[Any], operands: list[Any]
-    ) -> tuple[relax.Var, dict[str, Any]]:
-        """(the planes that it reads, its attributes)."""
+    def _convolution(self, var: relax.Var, layer: Layer, fields: list[Any], operands: list[Any]) -> dict[str, Any]:
+        """Its attributes; the planes that it reads become operands."""
         attrs, out = layer.attrs, _out(var, layer)
-        window: Geometry = attrs["window"]
-        pitch, own = self.pitch[out[3]], self.planes[fields[0]]
-        data = operands[0]
-        if not qplanes.serves(own, window, out[2:], pitch):
-            wanted = qplanes.phased(own.height, own.width, window, out[2:], pitch)
-            data = self._copy(fields[0], data, wanted, attrs["zero_point"])
-            own = wanted
         outputs = []
         for i, o in enumerate(attrs["outputs"]):
             image = var if len(attrs["outputs"]) == 1 else self._part(var, i)
             outputs.append(o if isinstance(o, FloatOutput) else PlanesOutput(o[0], o[1], self.planes[image]))
-        residual = tuple(self.planes[f] for f in fields[2:] if isinstance(f, relax.Var) and f in self.planes)
-        conv = QConv(
-            window, own, attrs["zero_point"], attrs["scale"], attrs["bias"], out[2:], pitch, tuple(outputs), residual
-        )
-        weights = fields[1].value.numpy()
-        units = units_of(weights)
+        at = _added_at(layer)
+        residual = tuple(self.planes[f] for f in fields[2:at] if isinstance(f, relax.Var) and f in self.planes)
+        conv, choice = self._product(attrs, out, fields, operands, 0, (tuple(outputs), residual))
+        reason, added = choice.reason, None
+        if "added" in attrs:
+            second, other = self._product(attrs["added"], out, fields, operands, at, ((), ()))
+            added = Added(second, attrs["added"]["epilogue"], other.kernel)
+            reason = f"{reason}; added: {other.reason}"
+        return {"conv": conv, "reason": reason, "method": choice.kernel, "added": added}
+
+    def _product(
+        self, attrs: Mapping[str, Any], out: tuple[Any, int, int, int], fields: list[Any], operands: list[Any], at: int,
+        ends: tuple[tuple[PlanesOutput | FloatOutput, ...], tuple[Planes, ...]],
+    ) -> tuple[QConv, Choice]:  # fmt: skip
+        """The convolution of operand `at` by the next one, with `ends` (outputs, residuals), and its kernel."""
+        window: Geometry = attrs["window"]
+        image, pitch = fields[at], self.pitch[out[3]]
+        own = self.planes[image]
+        if not qplanes.serves(own, window, out[2:], pitch):
+            own = qplanes.phased(own.height, own.width, window, out[2:], pitch)
+            operands[at] = self._copy(image, operands[at], own, attrs["zero_point"])
+        conv = QConv(window, own, attrs["zero_point"], attrs["scale"], attrs["bias"], out[2:], pitch, *ends)
+        units = units_of(fields[at + 1].value.numpy())
         flat = np.ascontiguousarray(units.reshape(len(units), -1)).view(np.int8)
-        choice = choose_integer(flat, upper(_images_of(var), self.dims) * out[2] * out[3], among=METHODS)
-        return data, {"conv": conv, "reason": choice.reason, "method": choice.kernel}
+        return conv, choose_integer(flat, upper(out[0], self.dims) * out[2] * out[3], among=METHODS)
 
     def _part(self, var: relax.Var, index: int) -> relax.Var:
         return next(v for v, e in self.parts.items() if e.tuple_value.same_as(var) and e.index == index)
@@ -191,6 +198,18 @@ class _Planner:
             self.bindings.append((copy, relax.op.call_dps_packed(name, relax.Tuple([data]), out_ty=ty)))
             self.copies[image, wanted] = copy
         return self.copies[image, wanted]
+
+
+def _added_at(layer: Layer) -> int:
+    """The operand with which those of an added convolution begin."""
+    return 2 + sum(map(takes_tensor, layer.epilogue))
+
+
+def _read_images(layer: Layer, call: Any) -> list[tuple[relax.Var, Geometry]]:
+    """What a convolution, and one that it adds, read through their windows."""
+    fields = call.args[1].fields
+    read = [(fields[0], layer.attrs["window"])]
+    return [*read, (fields[_added_at(layer)], layer.attrs["added"]["window"])] if "added" in layer.attrs else read
 
 
 def _images_of(var: relax.Var) -> Any:

@@ -19,7 +19,7 @@ from tvm import relax
 
 from ...codegen_templates.epilogue import EpilogueOp
 from ...codegen_templates.pattern import MAX_ROWS
-from ...codegen_templates.qconv import STATEMENTS, FloatOutput
+from ...codegen_templates.qconv import STATEMENTS, FloatOutput, can_follow_added, takes_tensor
 from ...codegen_templates.qplanes import GROUP, Geometry
 from ...codegen_templates.qplanes_move import can_pool
 from ..graph import LAYER_PREFIX, REPEAT, Dataflow, Graph, Layer, constant, free_vars, op_name
@@ -53,6 +53,8 @@ class _Chain:
     epilogue: list[EpilogueOp] = field(default_factory=list)
     operands: list[Any] = field(default_factory=list)
     """Constants, float variables, and images."""
+    added: _Chain | None = None
+    """The convolution of the epilogue's `add_convolution`."""
 
 
 class _Former:
@@ -67,7 +69,7 @@ class _Former:
         self.wanted: dict[relax.Var, list[Wanted]] = {}
         """What is wanted as 8-bit images of a float or 8-bit variable."""
         self.moved: set[relax.Var] = set()
-        """What a chain's own layer does."""
+        """What a chain's own layer does, and chains that another one's does."""
         self.layers: dict[str, Layer] = dict(graph.layers)
         self.made: dict[tuple[relax.Var, Wanted], relax.Var] = {}
         self.bindings: list[tuple[relax.Var, relax.Expr]] = []
@@ -89,12 +91,16 @@ class _Former:
             for operand in chain.operands:
                 if isinstance(operand, tuple):
                     self._want(*operand)
+        for chain in self.chains.values():
+            self._take_added(chain)
         for var in self.main.params:
             self._images_of(var)
         for var, value in self.main.bindings:
+            if var in self.moved:
+                continue
             if var in self.chains:
                 self._emit_chain(var, self.chains[var])
-            elif var not in self.moved and not self._from_planes(var, value):
+            elif not self._from_planes(var, value):
                 self.bindings.append((var, value))
             self._images_of(var)
         main = Dataflow(self.main.params, self.bindings, self.main.result, self.main.attrs)
@@ -219,6 +225,28 @@ class _Former:
                 return steps.reshape(-1)
         return None
 
+    def _take_added(self, chain: _Chain) -> None:
+        """Makes a convolution whose floats the chain alone reads, to add them, a part of the chain."""
+        at = 0
+        for i, op in enumerate(chain.epilogue):
+            if not takes_tensor(op):
+                continue
+            operand = chain.operands[at]
+            other = self.chains.get(operand) if op.kind == "add" and isinstance(operand, relax.Var) else None
+            if other is not None and self._can_be_added(other):
+                chain.added = other
+                chain.epilogue[i] = EpilogueOp("add_convolution")
+                del chain.operands[at]
+                self.moved.add(operand)
+                return
+            at += 1
+
+    def _can_be_added(self, chain: _Chain) -> bool:
+        """Whether one reader of floats alone has a use for a chain, and needs no more than its own constants for it."""
+        var = chain.last
+        alone = self.uses[var] == 1 and var not in free_vars(self.main.result) and not self.wanted.get(var)
+        return alone and chain.added is None and all(map(can_follow_added, chain.epilogue))
+
     # --- wanting ------------------------------------------------------------------------------------------------------
 
     def _want(self, var: relax.Var, wanted: Wanted) -> None:
@@ -291,8 +319,19 @@ class _Former:
             "out": _image(var),
             "outputs": (*wanted, *([FloatOutput(inner)] if floats else [])),
         }
+        operands = [self.made[chain.data], relax.const(chain.weights), *operands]
+        if chain.added is not None:
+            other = chain.added
+            operands += [self.made[other.data], relax.const(other.weights), *other.operands]
+            attrs["added"] = {
+                "window": other.window,
+                "zero_point": other.zero_point,
+                "scale": other.scale,
+                "bias": other.bias,
+                "epilogue": tuple(other.epilogue),
+            }
         name = self._layer("qconv", attrs, tuple(chain.epilogue), float_var)
-        arguments = relax.Tuple([self.made[chain.data], relax.const(chain.weights), *operands])
+        arguments = relax.Tuple(operands)
         call = relax.op.call_dps_packed(name, arguments, out_ty=types if len(types) > 1 else types[0])
         if len(types) == 1:
             if floats:

@@ -19,7 +19,7 @@ import pytest
 
 from sparsec.codegen_templates.use import Code, KernelUse, Operand, Packed, Temp
 from sparsec.compiler.emit.code.x86 import encode
-from sparsec.compiler.emit.toolchain import Toolchain
+from sparsec.compiler.emit.toolchain import kernel_flags
 from sparsec.compiler.target import TARGETS, host_features
 from sparsec.runtime_stub.cpu import host_machine
 
@@ -52,7 +52,7 @@ def _library(target_name: str, texts: tuple[tuple[str, str], ...]) -> ctypes.CDL
     for name, text in texts:
         (folder / f"{name}.c").write_text(text)
         names.append(f"{name}.c")
-    flags = Toolchain(folder, target, 1).kernel_flags()
+    flags = kernel_flags(target)
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target.triple, *flags, "-fPIC", "-shared", "-Wall"]
     command += ["-Werror", "-Wno-unused-function", "-fno-sanitize=undefined", *names, "-lm", "-o", "kernels.so"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from planes import check_padding, from_planes, to_planes
 
 from sparsec.codegen_templates import integer, qplanes
 from sparsec.codegen_templates.epilogue import EpilogueOp
-from sparsec.codegen_templates.qconv import METHODS, FloatOutput, PlanesOutput, QConv, plan_qconv
+from sparsec.codegen_templates.qconv import METHODS, Added, FloatOutput, PlanesOutput, QConv, plan_qconv
 from sparsec.codegen_templates.qplanes import Geometry
 from sparsec.codegen_templates.use import Tensor
 
@@ -183,6 +183,50 @@ def test_residual_and_relu(target, zeros):
     want = integer.quantize(y, float(integer.inverse(0.02)), zeros[1], "uint8")
     assert 0.2 < (y == 0).mean() < 0.8
     np.testing.assert_array_equal(from_planes(got, written, 60), want)
+
+
+@AVX512
+@SWEEP
+@given(
+    methods=st.tuples(st.sampled_from(METHODS), st.sampled_from(METHODS)),
+    n=st.integers(1, 2),
+    c=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    o=st.integers(1, 60),
+    size=st.tuples(st.integers(3, 9), st.integers(3, 20)),
+    stride=st.integers(1, 2),
+    settled=st.booleans(),
+    zero=st.sampled_from([0, 7]),
+)
+def test_a_second_convolution_is_added(target, methods, n, c, o, size, stride, settled, zero):
+    """A 3x3 and a 1x1 with strides, which may go through 8 bits, as around a block of ResNet."""
+    rng = np.random.default_rng([n, o, *c, *size])
+    inner = Geometry((3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    around = Geometry((1, 1), (stride, stride), (1, 1), (0, 0, 0, 0))
+    x, w, total, out, pitch = case(rng, n, c[0], o, size, inner, 100, 0.4)
+    larger = (stride * size[0] - rng.integers(stride), stride * size[1] - rng.integers(stride))
+    x2, w2, total2, *_ = case(rng, n, c[1], o, larger, around, 3, 0.4)
+    planes, written = qplanes.plain(*size, pitch, *qplanes.margins(inner, pitch)), qplanes.plain(*size, pitch)
+    planes2 = qplanes.phased(*larger, around, out, pitch)
+    scales, bias = rng.uniform(1e-4, 1e-2, (2, o)), vector(rng, o)
+    nothing = np.zeros(o, np.int32)
+    conv = QConv(inner, planes, 100, scales[0], nothing, out, pitch, (PlanesOutput(0.4, zero, written), FloatOutput()))
+    second = QConv(around, planes2, 3, scales[1], nothing, out, pitch, ())
+    ops = (EpilogueOp("bias"), *([EpilogueOp("round_trip", (0.1, 120))] if settled else []))
+    added = Added(second, ops, methods[1])
+    operands = [to_planes(x, planes, 100), w, bias, to_planes(x2, planes2, 3), w2, -bias]
+    tensors = [Tensor(str(v.dtype), v.shape, v if i in (1, 2, 4, 5) else None) for i, v in enumerate(operands)]
+    epilogue = (EpilogueOp("bias"), EpilogueOp("add_convolution"), EpilogueOp("relu"))
+    uses = plan_qconv(target.isa, tensors, epilogue, conv, "", methods[0], added)
+    types = [(written.shape(n, o), "uint8"), ((n, o, *out), "float32")]
+    (quantized, floats), _ = run_outputs(target, uses, operands, types)
+    y2 = integer.rescale(total2, scales[1].astype(np.float32)[:, None, None]) - bias[:, None, None]
+    y2 = integer.round_trip(y2, 0.1, 120, "uint8") if settled else y2
+    y = integer.rescale(total, scales[0].astype(np.float32)[:, None, None]) + bias[:, None, None] + y2
+    np.testing.assert_array_equal(floats, np.maximum(y, 0))
+    np.testing.assert_array_equal(
+        from_planes(quantized, written, o),
+        integer.quantize(np.maximum(y, 0), float(integer.inverse(0.4)), zero, "uint8"),
+    )
 
 
 @AVX512

@@ -15,7 +15,7 @@ import numpy as np
 import tvm
 from tvm import relax, tirx
 
-from sparsec.compiler.emit.toolchain import Toolchain
+from sparsec.compiler.emit.toolchain import kernel_flags
 from sparsec.compiler.graph import Graph
 from sparsec.compiler.lower.build_program import build_program
 from sparsec.compiler.lower.program import Buffer, Constant, Dim, KernelSource, Program
@@ -72,7 +72,7 @@ def compiled(sources: list[KernelSource], folder: Path, target: Target = TARGET)
     for source in sources:
         names.append(f"{source.name}.c")
         (folder / names[-1]).write_text(source.text)
-    flags = Toolchain(folder, target, 1).kernel_flags()
+    flags = kernel_flags(target)
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target.triple, *flags, "-fPIC", "-shared", "-Wall"]
     command += ["-Wextra", "-Werror", "-Wno-unused-parameter", "-Wno-unused-function", "-fno-sanitize=undefined"]
     done = subprocess.run(

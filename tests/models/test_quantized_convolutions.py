@@ -145,6 +145,7 @@ def test_residuals_pools_and_concatenation(batch, tmp_path):
     found = families(model, tmp_path, dims)
     assert "conv2d" not in found
     assert {"qpool", "qconcat"} <= set(found)
+    assert found.count("qconv") == 5  # of six: one adds the one beside it
     compare(model, (11, 3, 24, 28), tmp_path, 0.2, dims)
 
 

@@ -11,28 +11,28 @@ import click
 
 FILE = click.Path(path_type=Path)
 
-Bound = int | tuple[int, int]
+Bound = int | tuple[int, int] | list[int | tuple[int, int]]
 
 
-def _bound(text: str) -> Bound:
+def _bound(text: str) -> int | tuple[int, int]:
     lower, dots, upper = text.partition("..")
     return (int(lower), int(upper)) if dots else int(lower)
 
 
 class DimType(click.ParamType):
-    """A dimension's name with its size or its bounds; the last `=` separates, names may hold others."""
+    """A dimension's name with its size, bounds or buckets; the last `=` separates, names may hold others."""
 
-    name = "NAME=INT|LO..HI"
+    name = "NAME=INT|LO..HI|INT,INT,…"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Bound]:
-        """Reads `batch=1` or `batch=1..8`."""
+        """Reads `batch=1`, `batch=1..8` or `seq=16,64,128`."""
         name, _, text = str(value).rpartition("=")
         try:
-            bound = _bound(text)
+            bound: Bound = [_bound(size) for size in text.split(",")] if "," in text else _bound(text)
         except ValueError:
             name = ""
         if not name:
-            self.fail(f"{value!r} is not NAME=INT or NAME=LO..HI", param, ctx)
+            self.fail(f"{value!r} is not NAME=INT, NAME=LO..HI or NAME=INT,INT,…", param, ctx)
         return name, bound
 
 

@@ -17,7 +17,9 @@ from .text import read_archive, read_array, table
 @click.option("--target", default="native", show_default=True, metavar="TARGET[,TARGET…]",
               help="Rows of `sparsec targets`, or native; of several the CPU gets the best it can run.")  # fmt: skip
 @click.option("--triple", metavar="ARCH-linux-LIBC", help="Another C library than the target's: aarch64-linux-musl.")
-@click.option("--dim", "dims", type=DimType(), multiple=True, help="Fixes a dimension, or keeps it dynamic in bounds.")
+@click.option(
+    "--dim", "dims", type=DimType(), multiple=True, help="A dimension's size, bounds, or sizes to have programs for."
+)
 @click.option("--shape", "shapes", type=ShapeType(), multiple=True, help="An input's whole shape.")
 @click.option("--emit", type=click.Choice(["so", "a", "o", "c"]), default="so", show_default=True,
               help="Shared library, static library, one object, or a folder of C sources.")  # fmt: skip

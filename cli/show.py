@@ -43,12 +43,16 @@ def inspect(artifact: Path, as_json: bool) -> None:
         rows = [(row["name"], str(row["lower"]), str(row["upper"])) for row in manifest["dims"]]
         click.echo("\n" + table(("dimension", "from", "to"), rows))
     for member in members:
-        layers = [
-            (", ".join(row["nodes"]) or row["name"], row["kernel"], shape_text(row["shape"]),
-             f"{row['macs'] / 1e6:.3f}", row["reason"]) for row in member["layers"]
-        ]  # fmt: skip
         which = f"layer on {member['target']['name']}" if len(members) > 1 else "layer"
-        click.echo("\n" + table((which, "kernel", "shape", "MMACs", "why"), layers))
+        rest = member["layers"]
+        for bucket in member.get("buckets", [{"layers": len(rest), "dims": {}}]):
+            title = " ".join([which, *(f"{name}<={size}" for name, size in bucket["dims"].items())])
+            rows, rest = rest[: bucket["layers"]], rest[bucket["layers"] :]
+            layers = [
+                (", ".join(row["nodes"]) or row["name"], row["kernel"], shape_text(row["shape"]),
+                 f"{row['macs'] / 1e6:.3f}", row["reason"]) for row in rows
+            ]  # fmt: skip
+            click.echo("\n" + table((title, "kernel", "shape", "MMACs", "why"), layers))
 
 
 def _member_facts(member: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -57,7 +61,13 @@ def _member_facts(member: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("target", f"{target['name']} ({target['triple']}; needs {needs})"),
         ("arena", size_text(member["arena_bytes"])),
+        *[("bucket", _bucket_text(bucket)) for bucket in member.get("buckets", ())],
     ]
+
+
+def _bucket_text(bucket: Mapping[str, Any]) -> str:
+    sizes = ", ".join(f"{name} up to {size}" for name, size in bucket["dims"].items())
+    return f"{sizes}: arena {size_text(bucket['arena_bytes'])}"
 
 
 @click.command()

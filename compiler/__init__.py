@@ -13,6 +13,8 @@ from ..errors import SparsecError
 if TYPE_CHECKING:
     import onnx
 
+    from .buckets import Bound
+
 _EMITS = ("so", "a", "o", "c")
 
 
@@ -22,7 +24,7 @@ def build(
     target: str = "native",
     triple: str | None = None,
     output: str | os.PathLike[str] | None = None,
-    dims: Mapping[str, int | tuple[int, int]] | None = None,
+    dims: Mapping[str, Bound] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     fixed: Mapping[str, Any] | None = None,
     emit: str = "so",
@@ -43,7 +45,9 @@ def build(
             artifact with code for each of them, of which the CPU gets the best that it can run.
         triple: another C library than the target's own: `aarch64-linux-musl`, `x86_64-linux-gnu.2.28`.
         output: where to write; default is the model's name with the suffix of `emit`, in the working folder.
-        dims: dimension name -> size, or (lower, upper) to keep it dynamic between bounds, both included.
+        dims: dimension name -> size; or (lower, upper) to keep it dynamic between bounds, both included; or a list of
+            upper bounds, `[16, 64, 128]`: dynamic from 1 (or, by `[(0, 16), 64, 128]`, from 0) to the last, with a
+            program for each, of which a run takes the smallest that its sizes fit. They share the weights.
         shapes: input name -> whole shape, for dimensions without a name.
         fixed: input name -> value, for inputs that never change: the artifact does not have them.
         emit: `so` shared library, `a` static library, `o` one object, `c` a folder of sources.

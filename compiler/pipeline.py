@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 
 from . import check, debug
+from .buckets import Bound, split
 from .emit.artifact import Emitted, TooLargeError, emit_artifact
 from .emit.member import Member
 from .frontend.importer import import_model
@@ -53,7 +54,7 @@ class Options:
     targets: tuple[Target, ...]
     """Best first: what the artifact holds code for."""
     output: Path
-    dims: Mapping[str, int | tuple[int, int]] = field(default_factory=dict)
+    dims: Mapping[str, Bound] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     emit: str = "so"
@@ -73,6 +74,10 @@ class Compilation:
     options: Options
     target: Target
     """The one that graph, program and plan are for, once they depend on it."""
+    bucket: int
+    """The number of the sizes that graph, program and plan are for."""
+    buckets: list[tuple[dict[str, int], dict[str, int | tuple[int, int]]]]
+    """All sizes, see `buckets.split`."""
     loaded: LoadedModel = field(init=False)
     prepared: PreparedModel = field(init=False)
     graph: Graph = field(init=False)
@@ -108,7 +113,7 @@ def _load(c: Compilation) -> None:
 
 
 def _prepare(c: Compilation) -> None:
-    c.prepared = prepare(c.loaded, dict(c.options.dims), dict(c.options.shapes), dict(c.options.fixed))
+    c.prepared = prepare(c.loaded, c.buckets[c.bucket][1], dict(c.options.shapes), dict(c.options.fixed))
 
 
 def _import(c: Compilation) -> None:
@@ -180,7 +185,9 @@ def _plan(c: Compilation) -> None:
     c.plan = plan_memory(c.program)
     check.check_program(c.program, c.plan)
     suffix = f"__{c.target.name.replace('-', '_')}" if len(c.options.targets) > 1 else ""
-    c.members.append(Member(c.target, c.program, c.plan, suffix))
+    is_largest = c.bucket == len(c.buckets) - 1
+    suffix += "" if is_largest else f"__{c.bucket}"
+    c.members.append(Member(c.target, c.program, c.plan, suffix, c.buckets[c.bucket][0], is_largest))
 
 
 def _emit(c: Compilation) -> None:
@@ -227,17 +234,23 @@ STAGES: tuple[Stage, ...] = (
 )
 
 
-_PER_TARGET, _CHOICE, _EMISSION = "attention", "choose", "emit"
-"""Where stages begin that depend on the target; where a smaller artifact begins anew; what is done once for all."""
+_PER_BUCKET, _PER_TARGET, _CHOICE, _EMISSION = "prepare", "attention", "choose", "emit"
+"""Where stages begin that depend on the sizes, and on the target; where a smaller artifact begins anew; what is done
+once for all."""
 
 
 def _number(name: str) -> int:
     return [stage.name for stage in STAGES].index(name)
 
 
+def _begin(source: str | os.PathLike[str] | onnx.ModelProto, options: Options) -> Compilation:
+    buckets = split(options.dims)
+    return Compilation(source, options, options.targets[0], len(buckets) - 1, buckets, max_bytes=options.max_size)
+
+
 def run_until(source: str | os.PathLike[str] | onnx.ModelProto, options: Options, last: str) -> Compilation:
-    """The compilation for the first target after the stage `last`, for tools that look at a model and build nothing."""
-    c = Compilation(source, options, options.targets[0], max_bytes=options.max_size)
+    """The compilation for the first target and the largest sizes after the stage `last`: for tools that only look."""
+    c = _begin(source, options)
     _run(c, range(_number(last) + 1), None)
     return c
 
@@ -251,19 +264,26 @@ def compile_model(
 
     What turns out larger than was predicted for `options.max_size` goes back to the choice of kernels.
     """
-    c = Compilation(source, options, options.targets[0])
-    fork, choose, emit = map(_number, (_PER_TARGET, _CHOICE, _EMISSION))
-    _run(c, range(fork), on_stage)
-    common, before = c.graph, []
-    for c.target in options.targets:
-        c.graph = common
+    c = _begin(source, options)
+    begin, fork, choose, emit = map(_number, (_PER_BUCKET, _PER_TARGET, _CHOICE, _EMISSION))
+    _run(c, range(begin), on_stage)
+    common = []
+    for number in range(len(c.buckets)):
+        c.bucket = number
+        _run(c, range(begin, fork), on_stage)
+        common.append((c.prepared, c.graph))
+    variants = [(target, bucket) for target in options.targets for bucket in range(len(c.buckets))]
+    before = []
+    for c.target, c.bucket in variants:
+        c.prepared, c.graph = common[c.bucket]
         _run(c, range(fork, choose), on_stage)
         before.append(c.graph)
     budgets = [options.max_size] * len(before)
     too_large, tried = None, None
     while True:
         chosen, predicted = [], []
-        for c.target, c.graph, c.max_bytes in zip(options.targets, before, budgets, strict=True):
+        for (c.target, c.bucket), c.graph, c.max_bytes in zip(variants, before, budgets, strict=True):
+            c.prepared = common[c.bucket][0]
             _run(c, range(choose, choose + 1), on_stage)
             chosen.append(c.graph)
             predicted.append(c.predicted_bytes)
@@ -271,7 +291,8 @@ def compile_model(
         if too_large is not None and reasons == tried:
             raise too_large
         c.members = []
-        for c.target, c.graph in zip(options.targets, chosen, strict=True):
+        for (c.target, c.bucket), c.graph in zip(variants, chosen, strict=True):
+            c.prepared = common[c.bucket][0]
             _run(c, range(choose + 1, emit), on_stage)
         try:
             _run(c, range(emit, len(STAGES)), on_stage)
@@ -303,5 +324,6 @@ def _run(c: Compilation, numbers: range, on_stage: Callable[[int, str], None] | 
             c.options.dump_ir.mkdir(parents=True, exist_ok=True)
             forked = len(c.options.targets) > 1 and _number(_PER_TARGET) <= number < _number(_EMISSION)
             which = f".{c.target.name}" if forked else ""
+            which += "" if c.bucket == len(c.buckets) - 1 else f".{c.bucket}"
             path = c.options.dump_ir / f"{number:03d}_{stage.name}{which}{stage.suffix}"
             path.write_text(stage.show(c), encoding="utf-8")

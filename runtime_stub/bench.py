@@ -99,7 +99,10 @@ class LayerTime:
 def bench_layers(
     artifact: str | os.PathLike[str], threads: int = 1, seconds: float = 3.0, seed: int = 0
 ) -> list[LayerTime]:
-    """Where the time of a run goes, in the order of execution; arguments and errors as for `bench`."""
+    """Where the time of a run goes, in the order of execution; arguments and errors as for `bench`.
+
+    Of an artifact with buckets only the largest is run and shown.
+    """
     inputs = random_inputs(read_manifest(artifact), seed=seed)
     model = load(artifact, threads=threads, timed=True)
     model.run(inputs)
@@ -113,6 +116,7 @@ def bench_layers(
     return [
         LayerTime(", ".join(row["nodes"]) or row["name"], row["kernel"], 1e3 * t, t / whole, 1e-9 * row["macs"] / t)
         for row, t in zip(model.manifest["layers"], np.maximum(took, 1e-9).tolist(), strict=True)
+        if t > 1e-9 or "buckets" not in model.manifest
     ]
 
 

@@ -55,23 +55,44 @@ static void *new_arena(size_t bytes) {
     return arena;
 }
 
-/* Where the rows of each cache lie, and which steps that leaves out. Returns whether memory is lacking. */
-static int bind_caches(sparsec_context *c, unsigned char *arena) {
+/* What the context must have room for: the most that any program of its model has. */
+typedef struct needs {
+    int32_t n_dims, n_caches, n_steps;
+} needs;
+
+static needs needs_of(const sparsec_model *model) {
+    needs n = {0};
+    for (int32_t i = 0; i <= model->n_buckets; ++i) {
+        const sparsec_program *p = i < model->n_buckets ? model->buckets[i] : model->program;
+        if (p->n_dims + p->n_found_dims > n.n_dims) n.n_dims = p->n_dims + p->n_found_dims;
+        if (p->n_caches > n.n_caches) n.n_caches = p->n_caches;
+        if (p->n_steps > n.n_steps) n.n_steps = p->n_steps;
+    }
+    return n;
+}
+
+/* Where the rows of each cache lie, and which steps that leaves out. */
+static void bind_caches(sparsec_context *c) {
     const sparsec_program *program = c->program;
-    c->caches = calloc((size_t)program->n_caches, sizeof *c->caches);
-    c->left_out = calloc((size_t)program->n_steps + 1, sizeof *c->left_out);
-    if (!c->caches || !c->left_out) return 1;
+    if (!c->left_out) return;
+    memset(c->left_out, 0, (size_t)program->n_steps);
     for (int32_t i = 0; i < program->n_caches; ++i) {
         const sparsec_cache *cache = &program->caches[i];
         const sparsec_slot *slot = sparsec_slot_of_input(&c->states, cache->input);
-        if (slot && slot->cache == cache) {
+        if (slot && slot->cache && slot->output == cache->output) {
             c->caches[i] = slot->buffers[0];
             c->left_out[cache->load_step] = c->left_out[cache->store_step] = 1;
         } else {
-            c->caches[i] = arena + cache->arena_offset;
+            c->caches[i] = c->frame.arena + cache->arena_offset;
         }
     }
-    return 0;
+}
+
+void sparsec_use_program(sparsec_context *c, const sparsec_program *program) {
+    c->program = program;
+    c->prepared = 0;
+    sparsec_forget_dims(c);
+    bind_caches(c);
 }
 
 int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options *options, sparsec_context **context,
@@ -101,7 +122,7 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
     if (o.threads == -1) o.threads = sparsec_available_cpus();
     if (o.threads == 0) o.threads = 1;
     const sparsec_program *program = model->program;
-    if (o.workspace && (o.workspace_size < program->arena_bytes || (uintptr_t)o.workspace % 64)) {
+    if (o.workspace && (o.workspace_size < sparsec_workspace_bytes(model) || (uintptr_t)o.workspace % 64)) {
         return sparsec_refuse(
             message, message_size, SPARSEC_ERR_MEMORY,
             "options.workspace must be aligned to 64 bytes and as long as sparsec_workspace_bytes says");
@@ -109,7 +130,10 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
     const char *const no_memory = "not enough memory for the context";
     sparsec_context *c = calloc(1, sizeof *c);
     if (!c) return sparsec_refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
+    const needs most = needs_of(model);
+    c->model = model;
     c->program = program;
+    c->arena_bytes = sparsec_workspace_bytes(model);
     c->threads = o.threads;
     c->parallel_for = o.parallel_for;
     c->parallel_for_user = o.parallel_for_user;
@@ -117,26 +141,26 @@ int32_t sparsec_context_create(const sparsec_model *model, const sparsec_options
     atomic_flag_clear(&c->busy);
     c->inputs = calloc((size_t)program->n_inputs + 1, sizeof *c->inputs);
     c->outputs = calloc((size_t)program->n_outputs + 1, sizeof *c->outputs);
-    c->dims = calloc((size_t)program->n_dims + (size_t)program->n_found_dims + 1, sizeof *c->dims);
+    c->dims = calloc((size_t)most.n_dims + 1, sizeof *c->dims);
+    if (most.n_caches) {
+        c->caches = calloc((size_t)most.n_caches, sizeof *c->caches);
+        c->left_out = calloc((size_t)most.n_steps + 1, sizeof *c->left_out);
+    }
     c->output_extents = calloc((size_t)program->n_outputs + 1, sizeof *c->output_extents);
     void *arena = o.workspace;
-    if (!arena) arena = c->owned_arena = new_arena(program->arena_bytes);
-    if (!c->inputs || !c->outputs || !c->dims || !c->output_extents || !arena) {
+    if (!arena) arena = c->owned_arena = new_arena(c->arena_bytes);
+    if ((most.n_caches && (!c->caches || !c->left_out)) || !c->inputs || !c->outputs || !c->dims || !c->output_extents || !arena) {
         sparsec_context_destroy(c);
         return sparsec_refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
     }
     const int32_t states_status =
-        sparsec_states_create(&c->states, program, o.states, o.n_states, message, message_size);
+        sparsec_states_create(&c->states, model, o.states, o.n_states, message, message_size);
     if (states_status) {
         sparsec_context_destroy(c);
         return states_status;
     }
-    if (program->n_caches && bind_caches(c, arena)) {
-        sparsec_context_destroy(c);
-        return sparsec_refuse(message, message_size, SPARSEC_ERR_MEMORY, no_memory);
-    }
-    for (int32_t i = 0; i < program->n_dims; ++i) c->dims[i] = -1;
     c->frame = (sparsec_frame){arena, program->weights, c->inputs, c->outputs, c->dims, 0, c->caches};
+    sparsec_use_program(c, program);
     if (c->threads > 1 && !c->parallel_for) {
         c->pool = sparsec_pool_create(c->threads);
         if (!c->pool) {
@@ -208,12 +232,51 @@ int32_t sparsec_bind_shape(sparsec_context *c, int32_t index, int32_t ndim, cons
 }
 
 /* What a run is going to find is as large as it can be until then. */
-static void forget_shapes(sparsec_context *c) {
-    c->prepared = 0;
+void sparsec_forget_dims(sparsec_context *c) {
     for (int32_t i = 0; i < c->program->n_dims; ++i) c->dims[i] = -1;
     for (int32_t i = 0; i < c->program->n_found_dims; ++i) {
         c->dims[c->program->n_dims + i] = c->program->dims[c->program->n_dims + i].upper;
     }
+}
+
+static int takes(const sparsec_program *program, int32_t input, int32_t ndim, const int64_t *extents) {
+    const sparsec_tensor_info *info = &program->inputs[input];
+    if (ndim != info->ndim || (ndim && !extents)) return 0;
+    for (int32_t i = 0; i < ndim; ++i) {
+        const sparsec_axis axis = info->axes[i];
+        if (axis.dim < 0 && extents[i] != axis.size) return 0;
+        if (axis.dim < 0) continue;
+        const sparsec_dim *dim = &program->dims[axis.dim];
+        if (extents[i] < dim->lower || extents[i] > dim->upper) return 0;
+    }
+    return 1;
+}
+
+/* Whether a program takes the sizes of the inputs, given as tensors or as shapes, and of the states that have begun. */
+static int takes_all(sparsec_context *c, const sparsec_program *program, const DLTensor *const *tensors,
+                     const sparsec_shape *shapes) {
+    for (int32_t i = 0; i < program->n_inputs; ++i) {
+        const sparsec_slot *slot = sparsec_slot_of_input(&c->states, i);
+        if (slot) {
+            if (slot->is_begun && !takes(program, i, program->inputs[i].ndim, slot->extents)) return 0;
+        } else if (tensors) {
+            if (!tensors[i] || !takes(program, i, tensors[i]->ndim, tensors[i]->shape)) return 0;
+        } else if (!takes(program, i, shapes[i].ndim, shapes[i].extents)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Begins a call: nothing is bound, and the program is the smallest that takes these sizes, or the one that says why not. */
+static void choose_program(sparsec_context *c, const DLTensor *const *tensors, const sparsec_shape *shapes) {
+    const sparsec_program *chosen = c->model->program;
+    for (int32_t i = c->model->n_buckets - 1; i >= 0; --i) {
+        if (takes_all(c, c->model->buckets[i], tensors, shapes)) chosen = c->model->buckets[i];
+    }
+    if (chosen != c->program) sparsec_use_program(c, chosen);
+    c->prepared = 0;
+    sparsec_forget_dims(c);
 }
 
 static void find_output_shapes(sparsec_context *c) {
@@ -226,7 +289,7 @@ static int32_t prepare(sparsec_context *c, const sparsec_shape *shapes, int32_t 
         return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "%d shapes given, the model has %d inputs", n_inputs,
                             c->program->n_inputs);
     }
-    forget_shapes(c);
+    choose_program(c, NULL, shapes);
     for (int32_t i = 0; i < n_inputs; ++i) {
         if (sparsec_slot_of_input(&c->states, i)) continue;
         int32_t status = sparsec_bind_shape(c, i, shapes[i].ndim, shapes[i].extents);
@@ -277,7 +340,7 @@ static int is_usable_in_place(const DLTensor *t) {
 
 /* Whether a tensor begins in the memory that the run is going to overwrite. */
 static int is_in_workspace(const sparsec_context *c, const DLTensor *t) {
-    return (uintptr_t)sparsec_tensor_data(t) - (uintptr_t)c->frame.arena < c->program->arena_bytes;
+    return (uintptr_t)sparsec_tensor_data(t) - (uintptr_t)c->frame.arena < c->arena_bytes;
 }
 
 static uint64_t compact_bytes(DLDataType dtype, int32_t ndim, const int64_t *extents) {
@@ -291,7 +354,7 @@ static int overlap(const void *a, uint64_t a_bytes, const void *b, uint64_t b_by
 }
 
 static int32_t bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
-    forget_shapes(c);
+    choose_program(c, inputs, NULL);
     for (int32_t i = 0; i < c->program->n_inputs; ++i) {
         const sparsec_tensor_info *info = &c->program->inputs[i];
         const DLTensor *t = inputs[i];
@@ -326,6 +389,16 @@ static int32_t bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
     return sparsec_states_check_room(c);
 }
 
+/* Whether `data` is where a run of any of the model's programs leaves output `index`. */
+static int is_place_of(const sparsec_context *c, const void *data, int32_t index) {
+    const sparsec_model *model = c->model;
+    if (data == c->frame.arena + c->program->outputs[index].arena_offset) return 1;
+    for (int32_t i = 0; i < model->n_buckets; ++i) {
+        if (data == c->frame.arena + model->buckets[i]->outputs[index].arena_offset) return 1;
+    }
+    return 0;
+}
+
 /* Output `index` in the caller's memory: no byte of it may belong to another output or to an input read in place. */
 static int32_t check_overlap(sparsec_context *c, int32_t index, const DLTensor *const *inputs) {
     const sparsec_program *p = c->program;
@@ -358,7 +431,7 @@ static int32_t bind_outputs(sparsec_context *c, const DLTensor *const *inputs, D
             return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "output %s is a state: its tensor must be NULL", info->name);
         }
         if (!t) return sparsec_fail(c, SPARSEC_ERR_ARGUMENT, "output %s is a null pointer", info->name);
-        if (!t->data || t->data == c->frame.arena + info->arena_offset) {
+        if (!t->data || is_place_of(c, t->data, i)) {
             *t = (DLTensor){.data = c->frame.arena + info->arena_offset,
                             .device = {1, 0},
                             .ndim = info->ndim,
@@ -436,7 +509,7 @@ static int32_t run_step(sparsec_context *c, int32_t i, int64_t count, int64_t im
     }
     if (c->layer_nanoseconds) {
         const int64_t now = nanoseconds_now();
-        c->layer_nanoseconds[i] += now - *last;
+        c->layer_nanoseconds[c->program->first_layer + i] += now - *last;
         *last = now;
     }
     int32_t status = atomic_load(&j.status);

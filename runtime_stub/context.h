@@ -9,7 +9,9 @@
 #include "state.h"
 
 struct sparsec_context {
-    const sparsec_program *program;
+    const sparsec_model *model;
+    const sparsec_program *program; /* for the sizes of the moment */
+    uint64_t arena_bytes;           /* what the largest of the model's programs needs */
     sparsec_frame frame;
     sparsec_pool *pool; /* NULL with one thread or with the caller's parallel_for */
     sparsec_parallel_for parallel_for;
@@ -25,6 +27,12 @@ struct sparsec_context {
     sparsec_states states;
     char message[512];
 };
+
+/* From now on the context runs this program of its model; no dimension is bound. */
+void sparsec_use_program(sparsec_context *context, const sparsec_program *program);
+
+/* No dimension is bound. */
+void sparsec_forget_dims(sparsec_context *context);
 
 /* Copies a sentence into the caller's `message`, unless it is NULL, and returns `status`. */
 int32_t sparsec_refuse(char *message, size_t size, int32_t status, const char *text);

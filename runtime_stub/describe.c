@@ -72,4 +72,10 @@ int32_t sparsec_output_description(const sparsec_model *model, int32_t index, sp
     return SPARSEC_OK;
 }
 
-size_t sparsec_workspace_bytes(const sparsec_model *model) { return model ? model->program->arena_bytes : 0; }
+size_t sparsec_workspace_bytes(const sparsec_model *model) {
+    size_t bytes = model ? model->program->arena_bytes : 0;
+    for (int32_t i = 0; model && i < model->n_buckets; ++i) {
+        if (model->buckets[i]->arena_bytes > bytes) bytes = model->buckets[i]->arena_bytes;
+    }
+    return bytes;
+}

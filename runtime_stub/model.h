@@ -72,7 +72,7 @@ typedef struct sparsec_tensor_info {
 } sparsec_tensor_info;
 
 typedef struct sparsec_program {
-    const char *manifest; /* JSON, NUL-terminated */
+    const char *manifest; /* JSON, NUL-terminated; empty in a smaller bucket */
     int32_t n_inputs, n_outputs, n_steps, n_walks;
     int32_t n_dims, n_found_dims; /* bound by the inputs; after them those that steps find */
     const sparsec_tensor_info *inputs, *outputs;
@@ -84,10 +84,13 @@ typedef struct sparsec_program {
     uint64_t arena_bytes; /* at the dims' upper bounds; covers every arena_offset above */
     const unsigned char *weights;
     uint64_t weights_bytes;
+    int32_t first_layer; /* of the manifest: that of the first step */
 } sparsec_program;
 
 struct sparsec_model {
-    const sparsec_program *program;
+    const sparsec_program *program; /* takes all sizes */
+    int32_t n_buckets;
+    const sparsec_program *const *buckets; /* the same for smaller sizes, and `program` as the last; NULL: there is one */
 };
 
 /* One for each target that the artifact was built for, best first, and what it needs; defined by models.c. */

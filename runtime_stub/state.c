@@ -42,8 +42,7 @@ static int32_t check_pair(const sparsec_program *program, const sparsec_state *p
     return SPARSEC_OK;
 }
 
-/* How the rows of a pair are appended, or NULL where the output is made anew. */
-static const sparsec_cache *cache_of(const sparsec_program *program, sparsec_state pair) {
+static const sparsec_cache *cache_in(const sparsec_program *program, sparsec_state pair) {
     for (int32_t i = 0; i < program->n_caches; ++i) {
         const sparsec_cache *cache = &program->caches[i];
         if (cache->output == pair.output && cache->input == pair.input) return cache;
@@ -51,8 +50,17 @@ static const sparsec_cache *cache_of(const sparsec_program *program, sparsec_sta
     return NULL;
 }
 
-int32_t sparsec_states_create(sparsec_states *states, const sparsec_program *program, const sparsec_state *pairs,
+/* How the rows of a pair are appended, or NULL where the output is made anew in any bucket. */
+static const sparsec_cache *cache_of(const sparsec_model *model, sparsec_state pair) {
+    for (int32_t i = 0; i < model->n_buckets; ++i) {
+        if (!cache_in(model->buckets[i], pair)) return NULL;
+    }
+    return cache_in(model->program, pair);
+}
+
+int32_t sparsec_states_create(sparsec_states *states, const sparsec_model *model, const sparsec_state *pairs,
                               size_t count, char *message, size_t message_size) {
+    const sparsec_program *program = model->program;
     char unheard[1];
     if (!message || !message_size) message = unheard, message_size = sizeof unheard;
     if (count > (size_t)program->n_inputs || (count && !pairs)) {
@@ -64,7 +72,7 @@ int32_t sparsec_states_create(sparsec_states *states, const sparsec_program *pro
         int32_t status = check_pair(program, pairs, i, message, message_size);
         if (status) return status;
         const uint64_t size = largest_bytes(program, &program->inputs[pairs[i].input]);
-        bytes += cache_of(program, pairs[i]) ? size : 2 * size;
+        bytes += cache_of(model, pairs[i]) ? size : 2 * size;
     }
     if (!count) return SPARSEC_OK;
     states->slots = calloc(count, sizeof *states->slots);
@@ -75,7 +83,7 @@ int32_t sparsec_states_create(sparsec_states *states, const sparsec_program *pro
     unsigned char *at = states->memory;
     for (size_t i = 0; i < count; ++i) {
         const uint64_t size = largest_bytes(program, &program->inputs[pairs[i].input]);
-        const sparsec_cache *cache = cache_of(program, pairs[i]);
+        const sparsec_cache *cache = cache_of(model, pairs[i]);
         states->slots[i] = (sparsec_slot){.output = pairs[i].output,
                                           .input = pairs[i].input,
                                           .cache = cache,
@@ -138,11 +146,12 @@ int32_t sparsec_states_bind(sparsec_context *c) {
 int32_t sparsec_states_check_room(sparsec_context *c) {
     for (int32_t i = 0; i < c->states.count; ++i) {
         const sparsec_slot *slot = &c->states.slots[i];
-        const sparsec_tensor_info *input = &c->program->inputs[slot->input];
+        const sparsec_program *largest = c->model->program;
+        const sparsec_tensor_info *input = &largest->inputs[slot->input];
         const int64_t *extents = c->output_extents[slot->output];
         for (int32_t d = 0; d < input->ndim; ++d) {
             const sparsec_axis axis = input->axes[d];
-            const int64_t room = axis.dim < 0 ? axis.size : c->program->dims[axis.dim].upper;
+            const int64_t room = axis.dim < 0 ? axis.size : largest->dims[axis.dim].upper;
             if (extents[d] <= room && (axis.dim >= 0 || extents[d] == room)) continue;
             return sparsec_fail(c, SPARSEC_ERR_SHAPE,
                                 "output %s would have %" PRId64 " along axis %d, the state %s has room for %" PRId64,
@@ -168,12 +177,12 @@ int32_t sparsec_state_reset(sparsec_context *context) {
     if (!context) return SPARSEC_ERR_ARGUMENT;
     if (atomic_flag_test_and_set(&context->busy)) return SPARSEC_ERR_BUSY;
     context->message[0] = 0;
-    for (int32_t i = 0; i < context->program->n_dims; ++i) context->dims[i] = -1; /* those of the last run */
+    sparsec_forget_dims(context); /* those of the last run */
     for (int32_t i = 0; i < context->states.count; ++i) {
         sparsec_slot *slot = &context->states.slots[i];
         slot->is_begun = 0;
         memset(slot->buffers[slot->current], 0,
-               (size_t)largest_bytes(context->program, &context->program->inputs[slot->input]));
+               (size_t)largest_bytes(context->model->program, &context->model->program->inputs[slot->input]));
     }
     atomic_flag_clear(&context->busy);
     return SPARSEC_OK;
@@ -270,6 +279,9 @@ int32_t sparsec_state_set(sparsec_context *context, int32_t input, const DLTenso
     int32_t status;
     sparsec_slot *slot = slot_for(context, input, state, &status);
     if (slot) status = sparsec_check_dtype(context, "state", &context->program->inputs[input], state);
+    if (slot && !status && context->program != context->model->program) {
+        sparsec_use_program(context, context->model->program);
+    }
     if (slot && !status) status = check_shape(context, input, state);
     if (slot && !status) {
         int64_t count = 1;

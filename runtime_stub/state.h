@@ -22,7 +22,7 @@ typedef struct sparsec_states {
 } sparsec_states;
 
 /* Checks the pairs and allocates. On failure a status and a sentence. */
-int32_t sparsec_states_create(sparsec_states *states, const sparsec_program *program, const sparsec_state *pairs,
+int32_t sparsec_states_create(sparsec_states *states, const sparsec_model *model, const sparsec_state *pairs,
                               size_t count, char *message, size_t message_size);
 
 void sparsec_states_destroy(sparsec_states *states);

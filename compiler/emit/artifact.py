@@ -15,13 +15,14 @@ import numpy as np
 
 from ...errors import SparsecError
 from ...runtime_stub.names import with_prefix
+from ..buckets import Bound
 from ..frontend.prepare import PreparedModel
 from ..target import Target
 from .code.blob import code_blobs, write_code
 from .code_size import code_bytes
 from .driver import DriverWriter, models_text
 from .manifest import make_manifests, to_json
-from .member import Member
+from .member import Member, by_target, with_shared_kernels
 from .toolchain import Toolchain, Unit, exports_map, kernel_flags
 from .weights import WeightsWriter, assembler_text
 
@@ -60,7 +61,7 @@ def emit_artifact(members: Sequence[Member], prepared: PreparedModel, model_sha2
         SparsecError: the output cannot be written.
     """
     try:
-        return _emit(members, prepared, model_sha256, options)
+        return _emit(with_shared_kernels(members), prepared, model_sha256, options)
     except OSError as error:
         where = f"{tempfile.gettempdir()} (TMPDIR chooses another folder)"
         raise SparsecError(f"cannot write the files of the build in {where}: {error.strerror or error}") from error
@@ -87,19 +88,20 @@ def _emit(members: Sequence[Member], prepared: PreparedModel, model_sha256: str,
             _publish_tree(folder, members, units, options)
             return Emitted(manifests[0], {})
         _publish(_build(folder, units, options, toolchain), options)
-        sizes = {m.target.name: _code_bytes(folder, m, blobs) for m in members}
+        sizes = {group[0].target.name: _code_bytes(folder, group, blobs) for group in by_target(members)}
     return Emitted(manifests[0], sizes)
 
 
-def _code_bytes(folder: Path, member: Member, blobs: Mapping[str, int]) -> int:
-    compiled = sum(code_bytes(folder / Unit(member.unit(s.name)).object) for s in member.program.sources)
-    return compiled + sum(blobs[blob.name] for blob in code_blobs([member.program]))
+def _code_bytes(folder: Path, members: Sequence[Member], blobs: Mapping[str, int]) -> int:
+    units = {member.unit(source.name) for member in members for source in member.program.sources}
+    compiled = sum(code_bytes(folder / Unit(unit).object) for unit in units)
+    return compiled + sum(blobs[blob.name] for blob in code_blobs([member.program for member in members]))
 
 
 def _build_options(options: Options) -> dict[str, Any]:
     """What another build needs to make the same artifact."""
     return {
-        "dims": {k: list(v) if isinstance(v, tuple) else v for k, v in options.dims.items()},
+        "dims": {k: _bound_to_json(v) for k, v in options.dims.items()},
         "shapes": {k: list(v) for k, v in options.shapes.items()},
         "fixed": {k: np.asarray(v).tolist() for k, v in options.fixed.items()},
         "symbol_prefix": options.symbol_prefix,
@@ -107,6 +109,12 @@ def _build_options(options: Options) -> dict[str, Any]:
         "optimize": options.optimize,
         "max_size": options.max_size,
     }
+
+
+def _bound_to_json(bound: Bound) -> Any:
+    if isinstance(bound, list):
+        return {"buckets": [_bound_to_json(one) for one in bound]}
+    return bound if isinstance(bound, int) else list(bound)
 
 
 def _check_size(nbytes: int, options: Options) -> None:
@@ -123,16 +131,21 @@ def _write_sources(
 ) -> dict[str, int]:
     """Everything that is compiled or assembled; returns the bytes of each blob of machine code."""
     encoded = [to_json(manifest) for manifest in manifests]
+    largest = [group[-1] for group in by_target(members)]
     texts = {
-        "weights.S": assembler_text(weights, list(zip(members, encoded, strict=True))),
+        "weights.S": assembler_text(weights, list(zip(largest, encoded, strict=True))),
         "models.c": models_text(members),
     }
-    for member, manifest, text in zip(members, manifests, encoded, strict=True):
+    for member, text in zip(largest, encoded, strict=True):
         (folder / member.manifest_file).write_bytes(text)
-        driver = DriverWriter(member, weights)
-        texts[f"model{member.suffix}.c"] = driver.text(manifest["sparsec"], manifest["model_sha256"])
-        for source in member.program.sources:
-            texts[member.unit(source.name)] = member.own(source.text)
+    for group in by_target(members):
+        first_layer = 0
+        for member in group:
+            driver = DriverWriter(member, weights, first_layer)
+            texts[f"model{member.suffix}.c"] = driver.text(manifests[0]["sparsec"], manifests[0]["model_sha256"])
+            first_layer += len(member.program.steps)
+            for source in member.program.sources:
+                texts[member.unit(source.name)] = member.own(source.text)
     blobs = code_blobs([member.program for member in members])
     sizes: dict[str, int] = {}
     if blobs:
@@ -159,9 +172,10 @@ class _Units:
 
 def _units(folder: Path, members: Sequence[Member]) -> _Units:
     kernels = []
-    for member in members:
-        flags = kernel_flags(member.target)
-        kernels.append((member.target, [Unit(member.unit(s.name), flags) for s in member.program.sources]))
+    for group in by_target(members):
+        target, flags = group[0].target, kernel_flags(group[0].target)
+        names = dict.fromkeys(member.unit(source.name) for member in group for source in member.program.sources)
+        kernels.append((target, [Unit(name, flags) for name in names]))
     runtime = sorted(f.name for f in folder.glob("*.c") if not f.name.startswith("k_"))
     assembled = sorted(f.name for f in folder.glob("*.S"))
     return _Units(kernels, [*(Unit(name, _RUNTIME_FLAGS) for name in runtime), *map(Unit, assembled)])
@@ -204,7 +218,7 @@ def _publish_tree(folder: Path, members: Sequence[Member], units: _Units, option
     if output.exists():
         raise SparsecError(f"{output} exists already: remove it, or choose another folder with -o")
     (folder / "exports.map").write_text(exports_map(options.symbol_prefix))
-    (folder / "Makefile").write_text(_makefile(units, [m.manifest_file for m in members]))
+    (folder / "Makefile").write_text(_makefile(units, [m.manifest_file for m in members if m.is_largest]))
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         shutil.copytree(folder, partial, ignore=shutil.ignore_patterns("zig-cache"))

@@ -12,7 +12,7 @@ from ..lower.memory import itemsize, root_of
 from ..lower.program import Buffer, CodeBlob, Constant, FoundSize, Pointer, Size, Step, Walk
 from ..lower.sizes import product, to_c, upper
 from ..lower.walks import MOST
-from .member import Member
+from .member import Member, by_target
 from .weights import WeightsWriter
 
 _VECTORS_PER_NANOSECOND = 3.0
@@ -72,7 +72,9 @@ class _TensorText:
 class DriverWriter:
     """One program's driver. `place` decides what each pointer means; the template only arranges text."""
 
-    def __init__(self, member: Member, weights: WeightsWriter) -> None:
+    def __init__(self, member: Member, weights: WeightsWriter, first_layer: int = 0) -> None:
+        """`first_layer`: how many layers of the manifest are those of smaller buckets."""
+        self.first_layer = first_layer
         self.member = member
         self.program = program = member.program
         self.plan = member.plan
@@ -182,6 +184,8 @@ class DriverWriter:
             n_found_dims=sum(d.is_found for d in program.dims),
             dims=[{"name": c_string(d.name), "lower": d.lower, "upper": d.upper} for d in program.dims],
             suffix=self.member.suffix,
+            is_largest=self.member.is_largest,
+            first_layer=self.first_layer,
             arena_bytes=self.plan.arena_bytes,
             weights_bytes=self.weights.size,
             uses_size_functions=any("sparsec_" in e for e in expressions),
@@ -190,8 +194,12 @@ class DriverWriter:
 
 def models_text(members: Sequence[Member]) -> str:
     """The translation unit that lists the members' programs and what they need of the CPU, best first."""
-    names = [f"sparsec_the_program{member.suffix}" for member in members]
-    needs = [[f"SPARSEC_CPU_{name.upper()}" for name in member.target.requires] for member in members]
-    return _environment().get_template("models.c.j2").render(
-        programs=names, needs=[(m.target.name, row) for m, row in zip(members, needs, strict=True)]
-    )  # fmt: skip
+    groups = by_target(members)
+    needs = []
+    for target in (group[0].target for group in groups):
+        needs.append((target.name, [f"SPARSEC_CPU_{name.upper()}" for name in target.requires]))
+    return (
+        _environment()
+        .get_template("models.c.j2")
+        .render(programs=[[f"sparsec_the_program{member.suffix}" for member in group] for group in groups], needs=needs)
+    )

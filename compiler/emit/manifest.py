@@ -9,7 +9,7 @@ from typing import Any
 
 from ..lower.program import Buffer
 from ..lower.sizes import text, upper
-from .member import Member
+from .member import Member, by_target
 
 ABI_VERSION = 1
 
@@ -26,11 +26,12 @@ def make_manifests(
     input_ranges: Mapping[str, tuple[int, int]],
     options: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """The manifest of each member, with the same order and content for the same input.
+    """The manifest of each target, with the same order and content for the same input.
 
     The first is also the artifact's: under `fallbacks` it has what differs in the others.
     """
-    first = members[0].program
+    groups = by_target(members)
+    first = groups[0][-1].program
     inputs = []
     for buffer in first.inputs:
         row = _tensor(buffer)
@@ -53,16 +54,36 @@ def make_manifests(
         "weights_bytes": weights_bytes,
         "tools": {name: version(package) for name, package in _TOOLS},
     }
-    own = [_of_member(member) for member in members]
+    own = [_of_target(group) for group in groups]
     manifests = [{**common, **part} for part in own]
-    if len(members) > 1:
+    if len(own) > 1:
         manifests[0]["fallbacks"] = own[1:]
     return manifests
 
 
-def _of_member(member: Member) -> dict[str, Any]:
-    target, program = member.target, member.program
-    layers = [
+def _of_target(group: Sequence[Member]) -> dict[str, Any]:
+    target = group[0].target
+    part: dict[str, Any] = {
+        "target": {
+            "name": target.name,
+            "isa": target.isa,
+            "triple": target.triple,
+            "features": list(target.requires),
+        },
+        "arena_bytes": max(member.plan.arena_bytes for member in group),
+        "layers": [row for member in group for row in _layers(member)],
+    }
+    if len(group) > 1:
+        part["buckets"] = [
+            {"dims": dict(member.bucket), "arena_bytes": member.plan.arena_bytes, "layers": len(member.program.steps)}
+            for member in group
+        ]
+    return part
+
+
+def _layers(member: Member) -> list[dict[str, Any]]:
+    program = member.program
+    return [
         {
             "name": step.symbol,
             "kernel": step.kernel,
@@ -73,16 +94,6 @@ def _of_member(member: Member) -> dict[str, Any]:
         }
         for step in program.steps
     ]
-    return {
-        "target": {
-            "name": target.name,
-            "isa": target.isa,
-            "triple": target.triple,
-            "features": list(target.requires),
-        },
-        "arena_bytes": member.plan.arena_bytes,
-        "layers": layers,
-    }
 
 
 _TOOLS = (("tvm", "apache-tvm"), ("zig", "ziglang"), ("onnx", "onnx"))

@@ -109,11 +109,15 @@ def show_report(report: Mapping[str, Any], console: Console) -> None:
         sizes = [f"{row['name']} {_size(row['code_bytes'])}" for row in report["targets"] if row["code_bytes"]]
         if sizes:
             facts.insert(-1, f"code of {', '.join(sizes)}")
+    if "buckets" in manifest:
+        sizes = [" ".join(f"{n}<={size}" for n, size in row["dims"].items()) for row in manifest["buckets"]]
+        console.print(f"programs for {', '.join(sizes)}; shown is the last", soft_wrap=True)
     console.print(f"{report['output']}: {', '.join(facts)}", soft_wrap=True)
 
 
 def _show_layers(member: Mapping[str, Any], console: Console, titled: bool) -> None:
-    rows = layer_rows(member["layers"])
+    buckets = member.get("buckets")
+    rows = layer_rows(member["layers"][-buckets[-1]["layers"] :] if buckets else member["layers"])
     total = sum(row.macs for row in rows)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=member["target"]["name"] if titled else None)
     for name in ("layer", "shape", "kernel", "why"):

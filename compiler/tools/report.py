@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from ..emit.member import by_target
 
 if TYPE_CHECKING:
     from ..emit.member import Member
     from ..pipeline import Compilation
 
 
-def _of_member(c: Compilation, member: Member) -> dict[str, Any]:
+def _of_target(c: Compilation, members: Sequence[Member]) -> dict[str, Any]:
+    name = members[0].target.name
+    kernels = Counter(step.kernel for member in members for step in member.program.steps)
     return {
-        "name": member.target.name,
-        "code_bytes": c.emitted.code_bytes.get(member.target.name),
-        "arena_bytes": member.plan.arena_bytes,
-        "arena_lower_bound": member.plan.lower_bound,
-        "kernels": dict(sorted(Counter(step.kernel for step in member.program.steps).items())),
+        "name": name,
+        "code_bytes": c.emitted.code_bytes.get(name),
+        "arena_bytes": max(member.plan.arena_bytes for member in members),
+        "arena_lower_bound": max(member.plan.lower_bound for member in members),
+        "kernels": dict(sorted(kernels.items())),
     }
 
 
@@ -28,6 +33,6 @@ def make_report(c: Compilation) -> dict[str, Any]:
         "bytes": output.stat().st_size if output.is_file() else None,
         "seconds": {name: round(value, 3) for name, value in c.seconds.items()},
         "arena_bytes": max(member.plan.arena_bytes for member in c.members),
-        "targets": [_of_member(c, member) for member in c.members],
+        "targets": [_of_target(c, members) for members in by_target(c.members)],
         "manifest": c.manifest,
     }

@@ -103,6 +103,8 @@ CATALOGUE: tuple[Kernel, ...] = (
     ),
     *_plain("conv2d_sparse", "sparse convolution, the pattern as code; epilogue", ("avx512",), "conv_pattern"),
     *_plain("conv2d_dense", "convolution in the same tiles, by loops over channels", ("avx512",), "conv_pattern"),
+    *_plain("winograd_input", "tiles of planes to Winograd's domain", ("avx512",)),
+    *_plain("winograd", "3x3 convolution by Winograd's F(2x2) or F(4x4), in the same tiles; epilogue", ("avx512",)),
     *_tiled("qgemm", "qgemm", "8-bit C = A·B in 16-bit pairs, exact int32 sums, any zero points", _GEMM_TILES, "s16"),
     *_plain("widen_pairs", "8-bit rows less their zero point to 16-bit pairs"),
     *_plain("dynamic_range", "scale and zero point of a tensor by its range in this run"),

@@ -13,7 +13,10 @@ from .epilogue import EpilogueOp, epilogue_text, vector_lines
 from .pad_planes import pad_planes
 from .planes import ConvGeometry, Planes, Reader, plain_planes, planes_for, reads_plain, tap_offsets, without_strides
 from .use import OUT, KernelUse, Operand, Packed, Pointer, Size, Tensor, product
+from .winograd import plan_winograd
 
+WINOGRAD = {"winograd2": 2, "winograd4": 4}
+"""Kernels of 3x3 convolutions by the outputs of their tiles, a row."""
 _UNLIMITED = 1 << 62
 _FEWER_ROWS = ((49, 1), (25, 2), (9, 4))
 """Depthwise tiles of more than so many taps have fewer rows; those of one row are loops."""
@@ -36,7 +39,8 @@ def plan_conv_planes(
     Args:
         x: [N, C, H, W] or [N, C, W], or [N, C, plane] where `layouts` has operand 0.
         out: likewise with `target`.
-        code: `pattern` or `dense`: weights compiled into code, or into loops; `depthwise`: one channel in a group.
+        code: `pattern` or `dense`: weights compiled into code, or into loops; `depthwise`: one channel in a group;
+            a key of WINOGRAD.
         layouts: of operands, by index, that are not NCHW; epilogue operands have no phases.
     """
     layouts = layouts or {}
@@ -45,8 +49,11 @@ def plan_conv_planes(
     reader: Reader = (weights.shape[2], weights.shape[3]), geometry
     if code == "depthwise":
         reader = without_strides(reader)
+    if code in WINOGRAD:
+        uses = plan_winograd(isa, WINOGRAD[code], own, weights, out, target, geometry, epilogue, layouts)
+        return [replace(use, reason=reason) for use in uses]
     planes, readable = own, _UNLIMITED
-    uses: list[KernelUse] = []
+    uses = []
     at: Pointer = Operand(0)
     if 0 not in layouts and code != "depthwise" and reads_plain(reader, (own.height, own.width)):
         readable = own.plane

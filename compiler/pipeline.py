@@ -165,7 +165,8 @@ def _choose_products(c: Compilation) -> Graph:
 
 
 def _choose(c: Compilation) -> None:
-    c.graph = choose_convolutions(_choose_products(c), c.target)
+    smallest = c.options.optimize == "size" or c.max_bytes is not None
+    c.graph = choose_convolutions(_choose_products(c), c.target, smallest)
     check.check_graph(c.graph)
 
 

@@ -9,12 +9,15 @@ from tvm import relax, tirx
 from ...codegen_templates.conv import covers
 from ...codegen_templates.planes import ConvGeometry
 from ..graph import Dataflow, Graph, op_name
-from ..sparsity.conv_cost import choose_convolution
+from ..sparsity.conv_cost import choose_convolution, choose_winograd
 from ..target import Target
 
 
-def choose_convolutions(graph: Graph, target: Target) -> Graph:
-    """Adds `code` and `reason` to the attributes of `conv2d` layers that kernels in padded planes take."""
+def choose_convolutions(graph: Graph, target: Target, smallest: bool = False) -> Graph:
+    """Adds `code` and `reason` to the attributes of `conv2d` layers that kernels in padded planes take.
+
+    `smallest`: no kernel whose constants are larger than the weights.
+    """
     if target.isa != "avx512":
         return graph
     main = Dataflow.of(graph)
@@ -24,10 +27,12 @@ def choose_convolutions(graph: Graph, target: Target) -> Graph:
         if name not in layers or layers[name].family != "conv2d":
             continue
         layer, (data, weights) = layers[name], value.args[1].fields[:2]
-        array, groups = weights.value.numpy(), layer.attrs["groups"]
-        if not _known(data) or covers(_size(data), _size(value), array, ConvGeometry(**layer.attrs)):
+        array, geometry = weights.value.numpy(), ConvGeometry(**layer.attrs)
+        if not _known(data) or covers(_size(data), _size(value), array, geometry):
             continue
-        choice = choose_convolution(array, groups)
+        choice = choose_convolution(array, geometry.groups)
+        if choice.kernel == "dense" and not smallest:
+            choice = choose_winograd(array, geometry, _size(value)) or choice
         if choice.kernel != "planes":
             layers[name] = replace(layer, attrs={**layer.attrs, "code": choice.kernel, "reason": choice.reason})
     return replace(graph, layers=layers)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ...codegen_templates.conv_pattern import matrix_of
+from ...codegen_templates.conv_planes import WINOGRAD
 from ...codegen_templates.pattern import rows_per_block
+from ...codegen_templates.planes import ConvGeometry
 from .cost import CODE_LIMIT, LOAD_CYCLES, Choice, pattern_cost, sparsity_text
 
+_LANES = 16
 _DENSE = 0.9
 """No pattern gains above this density."""
 
@@ -37,3 +40,29 @@ def choose_convolution(weights: np.ndarray, groups: int) -> Choice:
     gain = dense_cycles / max(cycles, 1.0)
     reason = f"{taps}{inside}, {sparsity_text(density)}: code predicted at {gain:.2f}x dense"
     return Choice("pattern", f"sparse {reason}", gain) if gain > 1 else Choice(dense.kernel, f"dense {reason}")
+
+
+_IN_CYCLES = {2: 130.0, 4: 330.0}
+"""By m: of a channel, for up to 16 tiles of a row."""
+_OUT_CYCLES = {2: 120.0, 4: 330.0}
+"""By m: of an output channel, for 16 tiles."""
+_LEAST_GAIN = 1.1
+"""Below it the larger weights are not worth their place."""
+
+
+def choose_winograd(weights: np.ndarray, geometry: ConvGeometry, out: tuple[int, int]) -> Choice | None:
+    """Winograd's filtering for a dense convolution with images of `out` (rows, columns), where it is faster."""
+    O, C, *taps = weights.shape  # noqa: E741
+    if taps != [3, 3] or (*geometry.strides, *geometry.dilation, geometry.groups) != (1, 1, 1, 1, 1):
+        return None
+    tiles = -(-(out[0] * (out[1] + 1) - 1) // _LANES)
+    direct = (weights.size + LOAD_CYCLES * -(-O // rows_per_block(O)) * 9 * C) * tiles
+    best = None
+    for name, m in WINOGRAD.items():
+        down, across = -(-out[0] // m), -(-out[1] // m)
+        vectors, rows = -(-down * across // _LANES), down * -(-across // _LANES)
+        cycles = (m + 2) ** 2 * O * C * vectors + _IN_CYCLES[m] * C * rows + _OUT_CYCLES[m] * O * vectors
+        gain = direct / cycles
+        if gain > max(_LEAST_GAIN, best.gain if best else 0.0):
+            best = Choice(name, f"dense 3x3, F({m}x{m}): predicted at {gain:.2f}x direct", gain)
+    return best

@@ -1,0 +1,64 @@
+/* Winograd's minimal filtering F(m, 3), one dimension at a time (Lavin and Gray, 2015): m outputs of a filter of three taps from
+ * m + 2 inputs by m + 2 products. Points 0, 1, -1, infinity for m = 2, and 2, -2 for m = 4; winograd.py has the filter's side.
+ */
+#ifndef SPARSEC_WINOGRAD_H
+#define SPARSEC_WINOGRAD_H
+
+#include "vector.h"
+
+SPARSEC_INLINE void sparsec_winograd_in(const int m, const vf *d, vf *v) {
+    if (m == 2) {
+        v[0] = d[0] - d[2];
+        v[1] = d[1] + d[2];
+        v[2] = d[2] - d[1];
+        v[3] = d[1] - d[3];
+        return;
+    }
+    const vf a = vfma(d[2], vset(-4), d[4]), b = vfma(d[1], vset(-4), d[3]);
+    const vf c = d[4] - d[2], e = (d[3] - d[1]) * vset(2);
+    v[0] = vfma(d[0], vset(4), vfma(d[2], vset(-5), d[4]));
+    v[1] = a + b;
+    v[2] = a - b;
+    v[3] = c + e;
+    v[4] = c - e;
+    v[5] = vfma(d[1], vset(4), vfma(d[3], vset(-5), d[5]));
+}
+
+SPARSEC_INLINE void sparsec_winograd_out(const int m, const vf *s, vf *y) {
+    if (m == 2) {
+        y[0] = s[0] + s[1] + s[2];
+        y[1] = s[1] - s[2] - s[3];
+        return;
+    }
+    const vf even = s[1] + s[2], odd = s[1] - s[2], far_even = s[3] + s[4], far_odd = s[3] - s[4];
+    y[0] = s[0] + even + far_even;
+    y[1] = vfma(far_odd, vset(2), odd);
+    y[2] = vfma(far_even, vset(4), even);
+    y[3] = vfma(far_odd, vset(8), odd) + s[5];
+}
+
+/* Of 32 lanes, a's then b's: those of even and of odd number. */
+SPARSEC_INLINE vf sparsec_evens(vf a, vf b) {
+    const __m512i at = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    return (vf)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
+}
+SPARSEC_INLINE vf sparsec_odds(vf a, vf b) {
+    const __m512i at = _mm512_set_epi32(31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    return (vf)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
+}
+/* Lanes of a and b in turns: the first half of the result, and the second. */
+SPARSEC_INLINE vf sparsec_turns_low(vf a, vf b) {
+    const __m512i at = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return (vf)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
+}
+SPARSEC_INLINE vf sparsec_turns_high(vf a, vf b) {
+    const __m512i at = _mm512_set_epi32(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8);
+    return (vf)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
+}
+/* a without its first lane, then lane `lane` of b. */
+SPARSEC_INLINE vf sparsec_next_lanes(vf a, vf b, const int lane) {
+    const __m512i at = _mm512_set_epi32(16 + lane, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1);
+    return (vf)_mm512_permutex2var_ps((__m512)a, at, (__m512)b);
+}
+
+#endif

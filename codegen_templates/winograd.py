@@ -1,0 +1,124 @@
+"""3x3 convolutions without strides by Winograd's minimal filtering, AVX-512: fewer products, some additions.
+
+F(m x m, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): m x m outputs take
+(m + 2)² products where the definition takes 9 m². Transformed filters are constants, (m + 2)² / 9 times the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .catalogue import find, source
+from .conv_pattern import whole_tensors
+from .epilogue import EpilogueOp, epilogue_text, vector_lines
+from .pattern import MAX_ROWS, PatternCode, dense_blocks, dense_stream, rows_per_block
+from .planes import ConvGeometry, Planes, plain_planes
+from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Temp, Tensor, product
+
+_LANES = 16
+FILTERS = {
+    2: ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+    4: (
+        (1 / 4, 0, 0),
+        (-1 / 6, -1 / 6, -1 / 6),
+        (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6),
+        (1 / 24, -1 / 12, 1 / 6),
+        (0, 0, 1),
+    ),
+}
+"""By m: the transform of a filter of three taps; winograd.h has those of inputs and outputs."""
+
+
+def plan_winograd(
+    isa: str,
+    m: int,
+    planes: Planes,
+    weights: np.ndarray,
+    out: Tensor,
+    target: Planes,
+    geometry: ConvGeometry,
+    epilogue: tuple[EpilogueOp, ...],
+    layouts: Mapping[int, Planes],
+) -> list[KernelUse]:
+    """Operand 0, in `planes` without phases, * `weights`[O, C, 3, 3] in tiles of `m` x `m` outputs, stored in `target`.
+
+    Strides, dilation and groups are 1; any padding. `layouts`: of epilogue operands that are not NCHW.
+    """
+    C = weights.shape[1]
+    points = (m + 2) ** 2
+    down, across = -(-target.height // m), -(-target.width // m)
+    vectors = -(-down * across // _LANES)
+    images: Size = out.shape[0]
+    domain = Temp("winograd", "float32", (images, vectors * points * C * _LANES))
+    return [
+        _input(isa, m, planes, domain, (images, C), geometry, (down, across)),
+        _products(isa, m, domain, weights, out, target, epilogue, layouts, (across, vectors)),
+    ]
+
+
+def _input(
+    isa: str,
+    m: int,
+    planes: Planes,
+    domain: Temp,
+    count: tuple[Size, int],
+    geometry: ConvGeometry,
+    grid: tuple[int, int],
+) -> KernelUse:
+    row = find("winograd_input", isa)
+    symbol = f"sparsec_k_{row.name}_{m}"
+    unit = source(row.template, f"{row.name}_{m}", symbol=symbol, m=m)
+    pointers = (Operand(0), Packed(planes.constant()), domain)
+    scalars = (count[1], *geometry.padding[:2], *grid)
+    return KernelUse(row.name, symbol, (unit,), pointers, scalars, product(count), "tiles", images=count[0])
+
+
+def _products(
+    isa: str,
+    m: int,
+    domain: Temp,
+    weights: np.ndarray,
+    out: Tensor,
+    target: Planes,
+    epilogue: tuple[EpilogueOp, ...],
+    layouts: Mapping[int, Planes],
+    grid: tuple[int, int],
+) -> KernelUse:
+    O, C = weights.shape[:2]  # noqa: E741
+    row = find("winograd", isa)
+    text = epilogue_text(epilogue)
+    whole = whole_tensors(epilogue)
+    tensors = [layouts.get(index, plain_planes(target.height, target.width)) for index in whole.values()]
+    lines = vector_lines(epilogue, tuple(
+        f"sparsec_load_row({name} + (n * channels + channel) * {name}_planes->plane, {name}_planes, row, column, mask)"
+        if name in whole else f"vset({name}[channel])" for name in text.parameters
+    ))  # fmt: skip
+    name = f"{row.name}_{m}_{text.suffix}".rstrip("_")
+    symbol = f"sparsec_k_{name}"
+    unit = source(row.template, name, symbol=symbol, m=m, most_rows=MAX_ROWS, epilogue=text, lines=lines,
+                  whole=list(whole))  # fmt: skip
+    height = rows_per_block(O)
+    blocks = dense_blocks(O, 1, height)
+    values, starts = dense_stream(transformed(weights, m).reshape(O, -1).view(np.int32), blocks)
+    code = PatternCode("f32", np.zeros(1, np.int64), blocks, C, 4 * _LANES, 1)
+    pointers: tuple[Pointer, ...] = (
+        domain, Packed(values), Packed(starts), Code(code), *(Packed(t.constant()) for t in (target, *tensors)),
+        *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
+    )  # fmt: skip
+    across, vectors = grid
+    scalars = (C, O, height, across, vectors)
+    images: Size = out.shape[0]
+    macs = product((images, target.height, target.width)) * weights.size
+    return KernelUse(
+        row.name, symbol, (unit,), pointers, scalars, images * (len(blocks) * vectors), "", macs, images=images
+    )
+
+
+def transformed(weights: np.ndarray, m: int) -> np.ndarray:
+    """[O, C, 3, 3] -> float32 [O, (m + 2)², C]."""
+    g = np.asarray(FILTERS[m], np.float64)
+    points = np.einsum("ij,ocjk,lk->oilc", g, weights.astype(np.float64), g)
+    return np.ascontiguousarray(points.reshape(len(weights), len(g) ** 2, -1), np.float32)

@@ -11,15 +11,13 @@ from .catalogue import find, source
 from .conv_pattern import plan_pattern, whole_tensors
 from .epilogue import EpilogueOp, epilogue_text, vector_lines
 from .pad_planes import pad_planes
-from .planes import ConvGeometry, Planes, Reader, plain_planes, planes_for, reads_plain, tap_offsets, without_strides
+from .planes import ConvGeometry, Planes, plain_planes, planes_for, reads_plain
 from .use import OUT, KernelUse, Operand, Packed, Pointer, Size, Tensor, product
 from .winograd import plan_winograd
 
 WINOGRAD = {"winograd2": 2, "winograd4": 4}
 """Kernels of 3x3 convolutions by the outputs of their tiles, a row."""
 _UNLIMITED = 1 << 62
-_FEWER_ROWS = ((49, 1), (25, 2), (9, 4))
-"""Depthwise tiles of more than so many taps have fewer rows; those of one row are loops."""
 
 
 def plan_conv_planes(
@@ -41,38 +39,35 @@ def plan_conv_planes(
         out: likewise with `target`.
         code: `pattern` or `dense`: weights compiled into code, or into loops; `depthwise`: one channel in a group;
             a key of WINOGRAD.
-        layouts: of operands, by index, that are not NCHW; epilogue operands have no phases.
+        layouts: of operands, by index, that are not NCHW; epilogue operands have no phases, nor has operand 0 of a
+            depthwise convolution.
     """
     layouts = layouts or {}
     own = layouts[0] if 0 in layouts else plain_planes(*_size(x))
     target = target or plain_planes(*_size(out))
-    reader: Reader = (weights.shape[2], weights.shape[3]), geometry
+    reader = weights.shape[2:], geometry
     if code == "depthwise":
-        reader = without_strides(reader)
+        return [replace(_depthwise(isa, own, weights, out, target, geometry, epilogue, layouts), reason=reason)]
     if code in WINOGRAD:
         uses = plan_winograd(isa, WINOGRAD[code], own, weights, out, target, geometry, epilogue, layouts)
         return [replace(use, reason=reason) for use in uses]
     planes, readable = own, _UNLIMITED
     uses = []
     at: Pointer = Operand(0)
-    if 0 not in layouts and code != "depthwise" and reads_plain(reader, (own.height, own.width)):
+    if 0 not in layouts and reads_plain(reader, (own.height, own.width)):
         readable = own.plane
     elif 0 not in layouts or not own.serves(reader):
         planes = planes_for((own.height, own.width), [reader])
         uses, at = pad_planes(isa, x, own, planes)
-    if code == "depthwise":
-        use = _depthwise(isa, at, planes, weights, out, target, geometry, epilogue, layouts)
-    else:
-        use = plan_pattern(
-            isa, at, planes, readable, weights, out, target, geometry, epilogue, layouts, dense=code == "dense"
-        )
+    use = plan_pattern(
+        isa, at, planes, readable, weights, out, target, geometry, epilogue, layouts, dense=code == "dense"
+    )
     return [*uses, replace(use, reason=reason)]
 
 
 def _depthwise(
     isa: str,
-    at: Pointer,
-    planes: Planes,
+    own: Planes,
     weights: np.ndarray,
     out: Tensor,
     target: Planes,
@@ -86,21 +81,20 @@ def _depthwise(
     whole = whole_tensors(epilogue)
     tensors = [layouts.get(index, plain_planes(target.height, target.width)) for index in whole.values()]
     lines = vector_lines(epilogue, tuple(
-        f"sparsec_load_row({name} + n * {name}_planes->plane, {name}_planes, row + r, column, mask)"
+        f"sparsec_load_row({name} + n * {name}_planes->plane, {name}_planes, row, c, valid)"
         if name in whole else f"vset({name}[channel])" for name in text.parameters
     ))  # fmt: skip
-    rows = next((rows for count, rows in _FEWER_ROWS if product(taps) > count), row.rows)
-    how = (*taps, *geometry.strides, *geometry.dilation)
-    name = f"{row.name}_{'x'.join(map(str, how))}_{text.suffix}".rstrip("_")
+    shape = "_".join(f"{h}x{w}" for h, w in (taps, geometry.strides, geometry.dilation))
+    name = f"{row.name}_{shape}_{text.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
     unit = source(row.template, name, symbol=symbol, taps=taps, strides=geometry.strides, dilation=geometry.dilation,
-                  rows=rows, unrolled=rows > 1, epilogue=text, lines=lines, whole=list(whole))  # fmt: skip
-    first = int(tap_offsets(planes, without_strides((taps, geometry)))[0])
-    pointers = (
-        at, Packed(np.ascontiguousarray(weights, np.float32)), *(Packed(t.constant()) for t in (target, *tensors)),
+                  epilogue=text, lines=lines, whole=list(whole))  # fmt: skip
+    pointers: tuple[Pointer, ...] = (
+        Operand(0), Packed(np.ascontiguousarray(weights, np.float32)),
+        *(Packed(planes.constant()) for planes in (own, target, *tensors)),
         *(Operand(2 + i) for i in range(len(text.parameters))), OUT,
     )  # fmt: skip
-    scalars = (O, O // geometry.groups, planes.plane, planes.pitch, first)
+    scalars = (O, O // geometry.groups, *geometry.padding[:2])
     images: Size = out.shape[0]
     macs = product((images, target.height, target.width)) * weights.size
     return KernelUse(row.name, symbol, (unit,), pointers, scalars, images * O, "", macs, images=images)

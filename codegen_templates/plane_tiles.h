@@ -29,6 +29,9 @@ static inline int64_t sparsec_ahead_of(sparsec_segments s) {
     return s.count ? s.segments[s.count - 1].to + 2 * SPARSEC_TILE - 1 : 0;
 }
 
+/* Fetches a line that is going to be written, from another core's cache too; compilers emit prefetchw only for some CPUs. */
+static inline void sparsec_fetch_to_write(const float *at) { __asm__ volatile("prefetchw %0" : : "m"(*at)); }
+
 /* The values of a tile of a plane without phases. */
 static inline vf sparsec_gathered(const float *plane, sparsec_segments at) {
     __m512 v = _mm512_setzero_ps();

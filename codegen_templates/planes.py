@@ -10,7 +10,7 @@ on. Counts are in floats.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -77,11 +77,6 @@ class Planes:
 
 Reader: TypeAlias = "tuple[tuple[int, int], ConvGeometry]"
 """A convolution: its taps (rows, columns) and geometry."""
-
-
-def without_strides(reader: Reader) -> Reader:
-    """As a kernel reads that finds its strides in the rows as they are: the planes have no phases for it."""
-    return reader[0], replace(reader[1], strides=(1, 1))
 
 
 def plain_planes(height: Size, width: Size) -> Planes:

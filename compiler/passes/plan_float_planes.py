@@ -13,7 +13,7 @@ from tvm import relax, tirx
 
 from ...codegen_templates.conv_pattern import whole_tensors
 from ...codegen_templates.conv_planes import WINOGRAD
-from ...codegen_templates.planes import ConvGeometry, Planes, Reader, planes_for, without_strides
+from ...codegen_templates.planes import ConvGeometry, Planes, Reader, planes_for
 from ..graph import Dataflow, Graph, Layer, free_vars, op_name
 
 
@@ -78,9 +78,8 @@ class _Planner:
             for index in (i for i, f in enumerate(fields) if isinstance(f, relax.Var) and f.same_as(var)):
                 if not _reads(layer, index):
                     return None
-                if layer.family == "conv2d" and index == 0 and layer.attrs["code"] not in WINOGRAD:
-                    reader = _taps(fields[1]), _geometry(layer)
-                    convolutions.append(without_strides(reader) if layer.attrs["code"] == "depthwise" else reader)
+                if layer.family == "conv2d" and index == 0 and layer.attrs["code"] not in ("depthwise", *WINOGRAD):
+                    convolutions.append((_taps(fields[1]), _geometry(layer)))
                 else:
                     others = True
         strides = {geometry.strides for _, geometry in convolutions}

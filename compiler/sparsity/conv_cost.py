@@ -13,6 +13,8 @@ from .cost import CODE_LIMIT, LOAD_CYCLES, Choice, pattern_cost, sparsity_text
 _LANES = 16
 _DENSE = 0.9
 """No pattern gains above this density."""
+_UNROLLED_TAPS = 49
+"""Most that a depthwise kernel has a register, or a place of the stack, for."""
 
 
 def choose_convolution(weights: np.ndarray, groups: int) -> Choice:
@@ -23,7 +25,8 @@ def choose_convolution(weights: np.ndarray, groups: int) -> Choice:
     density = np.count_nonzero(weights) / weights.size
     taps = "x".join(map(str, weights.shape[2:]))
     if groups > 1 and weights.shape[1] == 1:
-        return Choice("depthwise", f"depthwise {taps}")
+        unrolled = weights.shape[2] * weights.shape[3] <= _UNROLLED_TAPS
+        return Choice("depthwise" if unrolled else "planes", f"depthwise {taps}")
     inside = f" in {groups} groups" if groups > 1 else ""
     dense = Choice(
         "planes" if groups > 1 else "dense",

@@ -113,6 +113,7 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("pack_pairs", "run-time 8-bit B less its zero point into panels of 16-bit pairs"),
     *_plain("qconv", "int8 convolution of u8 planes, sparse in blocks of 1x4; epilogue", ("avx512",)),
     *_plain("qconv_blend", "the same, zeros anywhere; epilogue", ("avx512",), "qconv"),
+    *_plain("qconv_n_of_m", "the same, at most 4 of 8 weights, places as data; epilogue", ("avx512",), "qconv"),
     *_plain("qconv_dense", "the same with every weight; epilogue", ("avx512",), "qconv"),
     *_plain("to_planes", "NCHW to planes of u8, quantized where it is float", ("avx512",)),
     *_plain("from_planes", "planes of u8 to NCHW", ("avx512",)),

@@ -59,14 +59,26 @@ def plan_n_of_m(
     ]  # fmt: skip
 
 
-def _pack(weights: np.ndarray) -> np.ndarray:
+def code_stream(weights: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """For code of blocks of `height` rows, an even number.
+
+    Returns (int32, all blocks in order; where each begins and the last one ends).
+    """
+    parts = [
+        np.ascontiguousarray(block[:, : min(height, len(weights) - height * b) // 2]).view(np.int32).reshape(-1)
+        for b, block in enumerate(_pack(weights, height))
+    ]
+    return np.concatenate(parts), np.cumsum([0, *map(len, parts)])
+
+
+def _pack(weights: np.ndarray, height: int = BLOCK) -> np.ndarray:
     """uint8 [blocks, eights of k, pairs of rows, 16]: four weights of either row, then where they lie in the eight."""
     M, K = weights.shape
-    blocks = -(-M // BLOCK)
-    padded = np.zeros((blocks * BLOCK, K // GROUP, GROUP), np.int8)
+    blocks = -(-M // height)
+    padded = np.zeros((blocks * height, K // GROUP, GROUP), np.int8)
     padded[:M] = weights.reshape(M, -1, GROUP)
     places = np.sort(np.argsort(padded == 0, axis=2, kind="stable")[..., :KEPT], axis=2)
     kept = np.take_along_axis(padded, places, 2)
     both = np.stack([kept.view(np.uint8), places.astype(np.uint8)], 2)  # rows, eights, what, 4
-    paired = both.reshape(blocks, BLOCK // 2, 2, K // GROUP, 2, KEPT).transpose(0, 3, 1, 4, 2, 5)
-    return np.ascontiguousarray(paired).reshape(blocks, K // GROUP, BLOCK // 2, 16)
+    paired = both.reshape(blocks, height // 2, 2, K // GROUP, 2, KEPT).transpose(0, 3, 1, 4, 2, 5)
+    return np.ascontiguousarray(paired).reshape(blocks, K // GROUP, height // 2, 16)

@@ -61,7 +61,8 @@ class PatternCode:
     """
 
     kind: str
-    """`f32`: float multiply-add; `u8s8`: four products of u8 by s8, added to an int32."""
+    """`f32`: float multiply-add; `u8s8`: four products of u8 by s8, added to an int32; `n_of_m`: n_of_m.py, a loop over
+    two units for each k of a block, sums in registers."""
     offsets: np.ndarray
     blocks: tuple[RowBlock, ...]
     turns: int = 1

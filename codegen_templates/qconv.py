@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from . import integer
+from . import integer, n_of_m
 from .blended import BlendCode, blend_blocks, blend_stream, rows_per_blend
 from .catalogue import find, source
 from .epilogue import FULL_TENSOR, VECTOR_STATEMENTS, EpilogueOp
@@ -16,9 +16,16 @@ from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_p
 from .qplanes import GROUP, TILE, Geometry, Planes, groups, tap_offsets, tiles_of, valid_positions
 from .use import AnyCode, Code, KernelUse, Operand, Output, Packed, Pointer, Size, Tensor
 
-Method: TypeAlias = Literal["dense", "pattern", "blend"]
-_FAMILIES: dict[Method, str] = {"dense": "qconv_dense", "pattern": "qconv", "blend": "qconv_blend"}
+Method: TypeAlias = Literal["dense", "pattern", "blend", "n_of_m"]
+_FAMILIES: dict[Method, str] = {
+    "dense": "qconv_dense",
+    "pattern": "qconv",
+    "blend": "qconv_blend",
+    "n_of_m": "qconv_n_of_m",
+}
 METHODS = tuple(_FAMILIES)
+_LOW_BLOCKS = ("blend", "n_of_m")
+"""Those whose blocks have fewer rows."""
 _RUN_BYTES = 512 << 10
 """Of planes that should stay in the L2 cache while the blocks of rows pass by."""
 _MIN_UNITS = 8
@@ -111,6 +118,19 @@ def units_of(weights: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(by_group).view(np.int32)[..., 0]
 
 
+def matrix_of(units: np.ndarray) -> np.ndarray:
+    """int8 [O', k] of `units_of`; eight channels of a tap are consecutive where channels come in eights."""
+    if units.shape[1] % 2 == 0:
+        units = units.reshape(len(units), -1, 2, units.shape[2]).swapaxes(2, 3)
+    return np.ascontiguousarray(units.reshape(len(units), -1)).view(np.int8)
+
+
+def methods_of(units: np.ndarray) -> tuple[Method, ...]:
+    """Those that can compute a convolution."""
+    fitting = units.shape[1] % 2 == 0 and n_of_m.fits(matrix_of(units))
+    return tuple(method for method in METHODS if fitting or method != "n_of_m")
+
+
 def takes_tensor(op: EpilogueOp) -> bool:
     """Whether an operation reads a tensor beside the sums."""
     return "{t}" in STATEMENTS[op.kind]
@@ -128,7 +148,7 @@ def plan_qconv(
     """Operands are the planes, the constant weights[O, C, KH, KW] and one for each epilogue op with a tensor.
 
     `dense` takes every weight, by a loop instead of straight-line code; `pattern` is for zeros in blocks of 1x4,
-    `blend` for zeros that lie anywhere. `added` has further operands.
+    `blend` for zeros that lie anywhere, `n_of_m` where `methods_of` has it. `added` has further operands.
     """
     row = find(_FAMILIES[method], isa)
     images, weights = operands[0].shape[0], operands[1].array
@@ -136,8 +156,8 @@ def plan_qconv(
     M, tiles = groups(len(weights)) * GROUP, tiles_of(*conv.out, conv.pitch)
     at = 2 + sum(map(takes_tensor, epilogue))
     second = operands[at + 1].array if added else None
-    blends = method == "blend" or (added is not None and added.method == "blend")
-    rows = rows_per_blend(M) if blends else rows_per_block(M)
+    low = method in _LOW_BLOCKS or (added is not None and added.method in _LOW_BLOCKS)
+    rows = rows_per_blend(M) if low else rows_per_block(M)
     depth = groups(weights.shape[1]) + (0 if second is None else groups(second.shape[1]))
     run, blocks = run_of(tiles, depth, -(-M // rows)), -(-M // rows)
     steps = _steps(epilogue, operands, 2)
@@ -231,6 +251,11 @@ def _compiled(
         blocks = dense_blocks(len(units), len(taps), rows)
         code = PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run, in_registers=True)
         return code, *dense_stream(flat, blocks)
+    if method == "n_of_m":
+        both = (taps[:, None] + np.array([0, 4 * conv.x.plane])).reshape(-1)
+        blocks = dense_blocks(len(units), len(taps), rows)
+        code = PatternCode("n_of_m", both, blocks, depth // 2, 8 * conv.x.plane, run, in_registers=True)
+        return code, *n_of_m.code_stream(matrix_of(units), rows)
     offsets = (4 * conv.x.plane * np.arange(depth)[:, None] + taps).reshape(-1)
     if method == "blend":
         weights = np.ascontiguousarray(flat).view(np.int8)

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 from tvm import relax
 
 from ...codegen_templates import qplanes
-from ...codegen_templates.qconv import METHODS, Added, FloatOutput, PlanesOutput, QConv, takes_tensor, units_of
+from ...codegen_templates.qconv import (
+    Added,
+    FloatOutput,
+    Method,
+    PlanesOutput,
+    QConv,
+    matrix_of,
+    methods_of,
+    takes_tensor,
+    units_of,
+)
 from ...codegen_templates.qplanes import Geometry, Planes
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, op_name
 from ..lower.program import Dim
@@ -164,7 +173,7 @@ class _Planner:
         reason, added = choice.reason, None
         if "added" in attrs:
             second, other = self._product(attrs["added"], out, fields, operands, at, ((), ()))
-            added = Added(second, attrs["added"]["epilogue"], other.kernel)
+            added = Added(second, attrs["added"]["epilogue"], cast(Method, other.kernel))
             reason = f"{reason}; added: {other.reason}"
         return {"conv": conv, "reason": reason, "method": choice.kernel, "added": added}
 
@@ -181,8 +190,8 @@ class _Planner:
             operands[at] = self._copy(image, operands[at], own, attrs["zero_point"])
         conv = QConv(window, own, attrs["zero_point"], attrs["scale"], attrs["bias"], out[2:], pitch, *ends)
         units = units_of(fields[at + 1].value.numpy())
-        flat = np.ascontiguousarray(units.reshape(len(units), -1)).view(np.int8)
-        return conv, choose_integer(flat, upper(out[0], self.dims) * out[2] * out[3], among=METHODS)
+        columns = upper(out[0], self.dims) * out[2] * out[3]
+        return conv, choose_integer(matrix_of(units), columns, among=methods_of(units))
 
     def _part(self, var: relax.Var, index: int) -> relax.Var:
         return next(v for v, e in self.parts.items() if e.tuple_value.same_as(var) and e.index == index)

@@ -136,3 +136,12 @@ def test_blended_blocks(rows, units, density, tiles, tmp_path):
 def test_an_empty_blended_block(tmp_path):
     code = BlendCode(64 * np.arange(2), blend_blocks(np.zeros((5, 8), bool)))
     assert encode_block(code, code.blocks[0]) == assembled(assembler(code, code.blocks[0]), tmp_path)
+
+
+@pytest.mark.parametrize("tiles", [0, 2])
+@pytest.mark.parametrize(("rows", "taps", "turns"), [(24, 1, 3), (4, 9, 1), (52, 25, 8)])
+def test_blocks_of_n_of_m_are_loops(rows, taps, turns, tiles, tmp_path):
+    blocks = dense_blocks(rows, taps, 24)
+    code = PatternCode("n_of_m", 36 * np.arange(2 * taps), blocks, turns, 1280, tiles, in_registers=True)
+    for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
+        assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)

@@ -34,16 +34,41 @@ def sums(x: np.ndarray, zero: int, w: np.ndarray, window: Geometry) -> np.ndarra
     return integer.wrapped(total)
 
 
-def case(rng, n, c, o, size, window: Geometry, zero: int, density: float, extreme: bool = False, block: int = 4):
-    """(x, weights, their sums, output size, pitch); weights are not zero in blocks of so many channels."""
+def case(
+    rng,
+    n,
+    c,
+    o,
+    size,
+    window: Geometry,
+    zero: int,
+    density: float,
+    extreme: bool = False,
+    block: int = 4,
+    most: int = 0,
+):
+    """(x, weights, their sums, output size, pitch); weights are not zero in blocks of so many channels.
+
+    `most`: or `most` of every eight at random, for which `density` does not count.
+    """
     low = rng.choice([0, 255], (n, c, *size)) if extreme else rng.integers(0, 256, (n, c, *size))
     w = rng.choice([-128, 127], (o, c, *window.kernel)) if extreme else rng.integers(-127, 128, (o, c, *window.kernel))
     blocks = rng.random((o, -(-c // block), *window.kernel)) < density
-    w = (w * np.repeat(blocks, block, axis=1)[:, :c]).astype(np.int8)
+    kept = np.repeat(blocks, block, axis=1)
+    if most:
+        kept = (
+            rng.random((o, -(-c // 8), 8, *window.kernel)).argsort(2).argsort(2).reshape(o, -1, *window.kernel) < most
+        )
+    w = (w * kept[:, :c]).astype(np.int8)
     total = sums(low.astype(np.uint8), zero, w, window)
     out = total.shape[2:]
     pitch = qplanes.pitch_for(window, size[1], out[1])
     return low.astype(np.uint8), w, total, out, pitch
+
+
+def fitting(c: int, method: str) -> tuple[int, int]:
+    """Channels that a method can take, and how many weights of every eight, or 0."""
+    return (c + 4 * (qplanes.groups(c) % 2), 4) if method == "n_of_m" else (c, 0)
 
 
 WINDOWS = st.builds(
@@ -75,7 +100,8 @@ def test_planes_and_floats(target, window, n, c, o, size, zero, density, method,
     reach = window.reach()
     if size[0] + window.padding[0] + window.padding[2] <= reach[0] or size[1] + sum(window.padding[1::2]) <= reach[1]:
         return
-    x, w, total, out, pitch = case(rng, n, c, o, size, window, zero, density, extreme, block)
+    c, most = fitting(c, method)
+    x, w, total, out, pitch = case(rng, n, c, o, size, window, zero, density, extreme, block, most)
     planes = qplanes.plain(*size, pitch, *qplanes.margins(window, pitch))
     if copied or not qplanes.serves(planes, window, out, pitch):
         planes = qplanes.phased(*size, window, out, pitch)
@@ -202,9 +228,10 @@ def test_a_second_convolution_is_added(target, methods, n, c, o, size, stride, s
     rng = np.random.default_rng([n, o, *c, *size])
     inner = Geometry((3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
     around = Geometry((1, 1), (stride, stride), (1, 1), (0, 0, 0, 0))
-    x, w, total, out, pitch = case(rng, n, c[0], o, size, inner, 100, 0.4)
+    (first, most), (other, most2) = map(fitting, c, methods)
+    x, w, total, out, pitch = case(rng, n, first, o, size, inner, 100, 0.4, most=most)
     larger = (stride * size[0] - rng.integers(stride), stride * size[1] - rng.integers(stride))
-    x2, w2, total2, *_ = case(rng, n, c[1], o, larger, around, 3, 0.4)
+    x2, w2, total2, *_ = case(rng, n, other, o, larger, around, 3, 0.4, most=most2)
     planes, written = qplanes.plain(*size, pitch, *qplanes.margins(inner, pitch)), qplanes.plain(*size, pitch)
     planes2 = qplanes.phased(*larger, around, out, pitch)
     scales, bias = rng.uniform(1e-4, 1e-2, (2, o)), vector(rng, o)

@@ -40,6 +40,7 @@ from .evex import (
 )
 from .x86_blend import blend_assembler, blend_bytes, encode_blend
 from .x86_gather import encode_gather, gather_assembler, gather_bytes
+from .x86_n_of_m import encode_n_of_m, n_of_m_assembler
 
 AnyBlock: TypeAlias = RowBlock | GatherBlock | BlendBlock
 
@@ -80,8 +81,8 @@ def _next_block(code: AnyCode) -> list[Ahead]:
     if not code.tiles:
         return [NOT_AHEAD] * len(code.blocks)
     units = np.array([len(b.row) for b in code.blocks])
-    if isinstance(code, PatternCode) and code.turns > 1:
-        step = -(-4 * int(units.max()) // code.tiles)
+    if isinstance(code, PatternCode) and (code.turns > 1 or code.kind == "n_of_m"):
+        step = -(-(8 if code.kind == "n_of_m" else 4) * int(units.max()) // code.tiles)
         return [Ahead(stream=-(-step // LINE), step=step)] * len(code.blocks)
     if isinstance(code, GatherCode):
         size = np.array([gather_bytes(code, b) for b in code.blocks])
@@ -115,6 +116,8 @@ def encode_block(code: AnyCode, block: AnyBlock, ahead: Ahead = NOT_AHEAD) -> by
         assert isinstance(block, BlendBlock)
         return encode_blend(code, block, ahead)
     assert isinstance(block, RowBlock)
+    if code.kind == "n_of_m":
+        return encode_n_of_m(code, block, ahead)
     first, last = _frame(code, block)
     return first + (_loop if code.turns > 1 else _straight)(code, block, ahead) + last
 
@@ -191,6 +194,8 @@ def assembler(code: AnyCode, block: AnyBlock, ahead: Ahead = NOT_AHEAD) -> str:
         assert isinstance(block, BlendBlock)
         return blend_assembler(code, block, ahead)
     assert isinstance(block, RowBlock)
+    if code.kind == "n_of_m":
+        return n_of_m_assembler(code, block, ahead)
     mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
     lines = ["endbr64"]
     rows = range(block.rows)

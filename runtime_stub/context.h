@@ -34,6 +34,20 @@ void sparsec_use_program(sparsec_context *context, const sparsec_program *progra
 /* No dimension is bound. */
 void sparsec_forget_dims(sparsec_context *context);
 
+/* Begins a call: nothing is bound, and the program is the smallest that takes these sizes, given as tensors or as
+ * shapes, or the one that says why not. */
+void sparsec_choose_program(sparsec_context *context, const DLTensor *const *tensors, const sparsec_shape *shapes);
+
+/* For the dimensions bound now. */
+void sparsec_find_output_shapes(sparsec_context *context);
+
+/* How many extents of a caller's shape can be printed. */
+int32_t sparsec_printable(int32_t ndim, const int64_t *extents);
+
+/* Where a run reads and writes: in the caller's tensors, or in the arena. Leaves a sentence where one does not fit. */
+int32_t sparsec_bind_inputs(sparsec_context *context, const DLTensor *const *inputs);
+int32_t sparsec_bind_outputs(sparsec_context *context, const DLTensor *const *inputs, DLTensor *const *outputs);
+
 /* Copies a sentence into the caller's `message`, unless it is NULL, and returns `status`. */
 int32_t sparsec_refuse(char *message, size_t size, int32_t status, const char *text);
 

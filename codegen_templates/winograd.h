@@ -6,6 +6,9 @@
 
 #include "vector.h"
 
+/* Floats of one point of 16 tiles: an odd number of lines, so that the points of a channel do not meet in one set of the cache. */
+#define SPARSEC_POINT(channels) (((channels) | 1) * 16)
+
 SPARSEC_INLINE void sparsec_winograd_in(const int m, const vf *d, vf *v) {
     if (m == 2) {
         v[0] = d[0] - d[2];

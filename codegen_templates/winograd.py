@@ -52,7 +52,7 @@ def plan_winograd(
     down, across = -(-target.height // m), -(-target.width // m)
     vectors = -(-down * across // _LANES)
     images: Size = out.shape[0]
-    domain = Temp("winograd", "float32", (images, vectors * points * C * _LANES))
+    domain = Temp("winograd", "float32", (images, vectors * points * (C | 1) * _LANES))
     return [
         _input(isa, m, planes, domain, (images, C), geometry, (down, across)),
         _products(isa, m, domain, weights, out, target, epilogue, layouts, (across, vectors)),

@@ -45,9 +45,9 @@ def choose_convolution(weights: np.ndarray, groups: int) -> Choice:
     return Choice("pattern", f"sparse {reason}", gain) if gain > 1 else Choice(dense.kernel, f"dense {reason}")
 
 
-_IN_CYCLES = {2: 130.0, 4: 330.0}
+_IN_CYCLES = {2: 140.0, 4: 600.0}
 """By m: of a channel, for up to 16 tiles of a row."""
-_OUT_CYCLES = {2: 120.0, 4: 330.0}
+_OUT_CYCLES = {2: 200.0, 4: 450.0}
 """By m: of an output channel, for 16 tiles."""
 _LEAST_GAIN = 1.1
 """Below it the larger weights are not worth their place."""

@@ -56,7 +56,7 @@ bench: $(READY)     ## BERT-base and ResNet-50, dense, pruned, int8, against eve
 bench-bars: $(READY)   ## every speed that is aimed at, met or missed; BENCH="resnet50:*" selects
 	$(PY) benchmarks/bars.py $(BENCH)
 
-bench-public: $(READY)   ## the public models against onnxruntime
+bench-public: $(READY)   ## the public models against onnxruntime and OpenVINO
 	$(PY) benchmarks/models.py
 
 bench-accuracy: $(READY)   ## what sparsify keeps of the accuracy of four tasks

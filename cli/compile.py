@@ -16,7 +16,8 @@ from .text import read_archive, read_array, table
 @click.option("-o", "--output", type=FILE, metavar="OUT", help="Where to write; default: the model's name, here.")
 @click.option("--target", default="native", show_default=True, metavar="TARGET[,TARGET…]",
               help="Rows of `sparsec targets`, or native; of several the CPU gets the best it can run.")  # fmt: skip
-@click.option("--triple", metavar="ARCH-linux-LIBC", help="Another C library than the target's: aarch64-linux-musl.")
+@click.option("--triple", metavar="ARCH-SYSTEM",
+              help="Another C library or system than the target's: aarch64-linux-musl, aarch64-macos.")  # fmt: skip
 @click.option(
     "--dim", "dims", type=DimType(), multiple=True, help="A dimension's size, bounds, or sizes to have programs for."
 )

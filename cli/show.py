@@ -80,7 +80,8 @@ def targets() -> None:
     rows = []
     for row in TARGETS.values():
         missing = [feature for feature in row.requires if feature not in have]
-        verdict = f"no, this is {machine}" if row.machine != machine else f"no, lacks {' '.join(missing)}"
-        runs = row.machine == machine and not missing
+        fits = row.machine in (machine, "")
+        verdict = f"no, lacks {' '.join(missing)}" if fits else f"no, this is {machine}"
+        runs = fits and not missing
         rows.append((row.name, "yes" if runs else verdict, row.summary, " ".join(row.requires) or "-"))
     click.echo(table(("target", "this CPU", "for", "requires"), rows))

@@ -41,9 +41,10 @@ def build(
 
     Args:
         model: path of an ONNX file, or a `ModelProto`.
-        target: a row of `sparsec targets`, or `native` for this machine's best. Several, as `avx512,avx2,x86-64`: one
+        target: a row of `sparsec targets`, or `native` for this machine's best. Several, as `avx512,avx2,generic`: one
             artifact with code for each of them, of which the CPU gets the best that it can run.
-        triple: another C library than the target's own: `aarch64-linux-musl`, `x86_64-linux-gnu.2.28`.
+        triple: another C library or system than the target's own: `aarch64-linux-musl`, `x86_64-linux-gnu.2.28`,
+            `aarch64-macos`; for `generic` any architecture.
         output: where to write; default is the model's name with the suffix of `emit`, in the working folder.
         dims: dimension name -> size; or (lower, upper) to keep it dynamic between bounds, both included; or a list of
             upper bounds, `[16, 64, 128]`: dynamic from 1 (or, by `[(0, 16), 64, 128]`, from 0) to the last, with a
@@ -80,9 +81,10 @@ def build(
         raise SparsecError(f"--max-size {max_size} is no number of bytes")
     if not symbol_prefix.isidentifier() or not symbol_prefix.isascii():
         raise SparsecError(f"symbol prefix {symbol_prefix!r} is no C identifier")
+    targets = resolve_all(target, triple)
     if output is None:
         stem = Path(model).stem if isinstance(model, str | os.PathLike) else "model"
-        output = f"{stem}.{emit}" if emit != "c" else f"{stem}_c"
+        output = stem + {"so": targets[0].library_suffix, "c": "_c"}.get(emit, f".{emit}")
     path = Path(output)
     _check_writable(path)
     if path.is_dir() and emit != "c":
@@ -94,7 +96,7 @@ def build(
     if dump_ir is not None:
         _make_folder(Path(dump_ir))
     options = Options(
-        targets=resolve_all(target, triple),
+        targets=targets,
         output=path,
         dims=dict(dims or {}),
         shapes=dict(shapes or {}),

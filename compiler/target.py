@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import TargetError
-from ..runtime_stub.cpu import host_features
+from ..runtime_stub.cpu import host_features, host_machine
 
 __all__ = ["TARGETS", "Target", "host_features", "resolve", "resolve_all"]
 
@@ -24,7 +23,6 @@ class Target:
     summary: str
     triple: str
     """For `zig cc`; the glibc version is the ceiling for symbols."""
-    llvm_triple: str
     cpu: str
     features: str
     isa: str
@@ -38,19 +36,37 @@ class Target:
     tuning: tuple[str, ...] = ()
     """Further flags of `zig cc` for kernels."""
 
+    @property
+    def is_macos(self) -> bool:
+        """Whether it is for macOS: then objects are Mach-O files; all others are ELF."""
+        return self.triple.split("-")[1].startswith("macos")
 
-_X86: dict[str, Any] = {"triple": "x86_64-linux-gnu.2.17", "llvm_triple": "x86_64-linux-gnu", "machine": "x86_64"}
+    @property
+    def library_suffix(self) -> str:
+        """Of shared libraries."""
+        return ".dylib" if self.is_macos else ".so"
+
+
+_X86: dict[str, Any] = {"triple": "x86_64-linux-gnu.2.17", "machine": "x86_64"}
 _RISCV: dict[str, Any] = {
     "triple": "riscv64-linux-gnu.2.27",
-    "llvm_triple": "riscv64-linux-gnu",
     "machine": "riscv64",
 }
 _ARM32: dict[str, Any] = {
     "triple": "arm-linux-gnueabihf.2.17",
-    "llvm_triple": "arm-linux-gnueabihf",
     "machine": "armv7l",
 }
-_ARM: dict[str, Any] = {"triple": "aarch64-linux-gnu.2.17", "llvm_triple": "aarch64-linux-gnu", "machine": "aarch64"}
+_ARM: dict[str, Any] = {"triple": "aarch64-linux-gnu.2.17", "machine": "aarch64"}
+
+GENERIC = "generic"
+_MACHINES = {
+    "x86_64": "x86_64",
+    "aarch64": "aarch64",
+    "arm": "armv7l",
+    "riscv64": "riscv64",
+}
+"""Architecture of a triple -> `platform.machine()` there."""
+_SYSTEMS = ("linux", "macos")
 
 TARGETS: dict[str, Target] = {
     row.name: row
@@ -134,6 +150,18 @@ TARGETS: dict[str, Target] = {
             requires=(),
             **_RISCV,
         ),
+        Target(
+            GENERIC,
+            "portable C for the baseline of any --triple; without one for this machine's architecture",
+            triple="",
+            cpu="baseline",
+            features="",
+            isa="generic",
+            c_flags="",
+            vector_bits=128,
+            requires=(),
+            machine="",
+        ),
     )
 }
 
@@ -141,29 +169,62 @@ TARGETS: dict[str, Target] = {
 def resolve(name: str, triple: str | None = None) -> Target:
     """The row called `name`; `native` is the first row of this machine's architecture that its CPU satisfies.
 
-    `triple` replaces the row's own, for another C library: `aarch64-linux-musl`, `x86_64-linux-gnu.2.28`.
+    `triple` replaces the row's own, for another C library or system: `aarch64-linux-musl`, `x86_64-linux-gnu.2.28`,
+    `aarch64-macos`. `generic` takes any triple, and without one that of this machine's architecture.
 
     Raises:
         TargetError: no such row, `native` on a machine that no row describes, or a triple of another architecture.
     """
     row = _row(name)
+    if row.name == GENERIC:
+        return _generic(row, triple or _host_triple())
     if triple is None:
         return row
     architecture = row.triple.partition("-")[0]
-    if triple.split("-")[:2] != [architecture, "linux"]:
-        raise TargetError(f"target {row.name} runs on {architecture}-linux, not on {triple}")
+    if triple.partition("-")[0] != architecture or _system(triple) not in _SYSTEMS:
+        raise TargetError(f"target {row.name} runs on {architecture}-linux and {architecture}-macos, not on {triple}")
     return replace(row, triple=triple)
 
 
+def _generic(row: Target, triple: str) -> Target:
+    machine = _MACHINES.get(triple.partition("-")[0])
+    if machine is None or _system(triple) not in _SYSTEMS:
+        raise TargetError(
+            f"no code can be made for {triple}: --triple takes ARCHITECTURE-linux-LIBC or ARCHITECTURE-macos, with one "
+            f"of the architectures {', '.join(_MACHINES)}"
+        )
+    same = next((r for r in TARGETS.values() if (r.isa, r.machine) == (row.isa, machine)), row)
+    return replace(row, triple=triple, machine=machine, cpu=same.cpu, features=same.features, c_flags=same.c_flags)
+
+
+def _system(triple: str) -> str:
+    """`linux`, `macos`, …, without a version."""
+    return [*triple.split("-"), ""][1].partition(".")[0]
+
+
+def _host_triple() -> str:
+    machine = host_machine()
+    for row in TARGETS.values():
+        if row.machine == machine:
+            return row.triple
+    for architecture, name in _MACHINES.items():
+        if name == machine:
+            return f"{architecture}-linux-gnu"
+    raise TargetError(f"no code can be made for this machine ({machine}): name another one by --triple")
+
+
 def resolve_all(names: str, triple: str | None = None) -> tuple[Target, ...]:
-    """The rows of a list as `avx512,avx2,x86-64`, best first: a CPU gets the first that it satisfies.
+    """The rows of a list as `avx512,avx2,generic`, best first: a CPU gets the first that it satisfies.
 
     Raises:
         TargetError: as `resolve`; or rows of several architectures, or one that no CPU would ever get.
     """
-    rows = {row.name: row for row in (resolve(name.strip(), triple) for name in names.split(","))}
+    asked = dict.fromkeys(name.strip() for name in names.split(","))
+    rows = [resolve(name, triple) for name in asked if name != GENERIC]
+    if GENERIC in asked:
+        rows.append(resolve(GENERIC, triple or (rows[0].triple if rows else None)))
     order = list(TARGETS)
-    best_first = sorted(rows.values(), key=lambda row: order.index(row.name))
+    best_first = sorted({row.name: row for row in rows}.values(), key=lambda row: order.index(row.name))
     for i, row in enumerate(best_first):
         if row.triple != best_first[0].triple:
             raise TargetError(
@@ -178,12 +239,11 @@ def resolve_all(names: str, triple: str | None = None) -> tuple[Target, ...]:
 
 def _row(name: str) -> Target:
     if name == "native":
-        machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-        have = host_features()
+        machine, have = host_machine(), host_features()
         for row in TARGETS.values():
             if row.machine == machine and have.issuperset(row.requires):
                 return row
-        raise TargetError(f"no target describes this machine ({machine}); name one of: {', '.join(TARGETS)}")
+        return TARGETS[GENERIC]
     if name not in TARGETS:
         raise TargetError(f"unknown target {name!r}; known: native, {', '.join(TARGETS)}")
     return TARGETS[name]

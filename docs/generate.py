@@ -99,11 +99,14 @@ def targets() -> str:
     from sparsec.compiler.target import TARGETS
 
     rows = [
-        (f"`{t.name}`", t.summary, f"`{t.triple}`", f"`{t.cpu}`", " ".join(t.requires) or "-") for t in TARGETS.values()
+        (f"`{t.name}`", t.summary, f"`{t.triple}`" if t.triple else "any", f"`{t.cpu}`", " ".join(t.requires) or "-")
+        for t in TARGETS.values()
     ]
     return (
         "# Targets\n\n`native` is the first row that fits this machine. The runtime checks the required features "
-        "before any kernel runs.\n\n" + _table(("Target", "Machines", "Triple", "CPU", "Required features"), rows)
+        "before any kernel runs. `--triple` builds for another C library or system: `aarch64-linux-musl`, "
+        "`aarch64-macos`, `x86_64-macos`. `--target avx512,avx2,generic` makes one file with code for each; a CPU gets "
+        "the first that it can run.\n\n" + _table(("Target", "Machines", "Triple", "CPU", "Required features"), rows)
     )
 
 

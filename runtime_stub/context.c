@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "context.h"
+#include "cpus.h"
 #include "float_env.h"
 #include "pool.h"
 #include "tensor.h"
@@ -36,7 +37,9 @@ static void *new_arena(size_t bytes) {
     const size_t large = (size_t)2 << 20;
     void *arena = NULL;
     if (posix_memalign(&arena, bytes < large ? 64 : large, bytes + 64)) return NULL;
+#ifdef MADV_HUGEPAGE
     if (bytes >= large) madvise(arena, bytes / large * large, MADV_HUGEPAGE); /* no harm if the system has none */
+#endif
     return arena;
 }
 

@@ -61,6 +61,22 @@ uint64_t sparsec_cpu_detect(void) {
     return have;
 }
 
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static int has(const char *name) {
+    int value = 0;
+    size_t size = sizeof value;
+    return !sysctlbyname(name, &value, &size, NULL, 0) && value;
+}
+
+uint64_t sparsec_cpu_detect(void) {
+    uint64_t have = 0;
+    if (has("hw.optional.arm.FEAT_DotProd")) have |= UINT64_C(1) << SPARSEC_CPU_DOTPROD;
+    if (has("hw.optional.arm.FEAT_I8MM")) have |= UINT64_C(1) << SPARSEC_CPU_I8MM;
+    return have;
+}
+
 #else
 uint64_t sparsec_cpu_detect(void) { return 0; }
 #endif

@@ -4,10 +4,9 @@
 #include "pool.h"
 
 #include <pthread.h>
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "float_env.h"
 #include "wait.h"
@@ -119,25 +118,4 @@ void sparsec_pool_run(sparsec_pool *pool, sparsec_task task, void *data, int32_t
         left = atomic_load(&pool->pending);
         if (left) sparsec_sleep_while(&pool->pending, left);
     }
-}
-
-/* cgroup v2: "max 100000" or "200000 100000" (quota and period in microseconds). 0: no limit known. */
-static int32_t cgroup_cpus(void) {
-    long quota, period;
-    int32_t cpus = 0;
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "re");
-    if (!file) return 0;
-    if (fscanf(file, "%ld %ld", &quota, &period) == 2 && quota > 0 && period > 0) {
-        cpus = (int32_t)((quota + period - 1) / period);
-    }
-    fclose(file);
-    return cpus;
-}
-
-int32_t sparsec_available_cpus(void) {
-    cpu_set_t set;
-    int32_t cpus = 1, quota = cgroup_cpus();
-    if (sched_getaffinity(0, sizeof set, &set) == 0) cpus = CPU_COUNT(&set);
-    if (quota > 0 && quota < cpus) cpus = quota;
-    return cpus < 1 ? 1 : cpus;
 }

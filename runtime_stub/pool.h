@@ -23,7 +23,4 @@ void sparsec_pool_set_busy(sparsec_pool *pool, int busy);
 /* Runs task(data, part) for every part < parts <= threads; part 0 in the calling thread. */
 void sparsec_pool_run(sparsec_pool *pool, sparsec_task task, void *data, int32_t parts);
 
-/* How many CPUs affinity and cgroup quota leave to this process, at least 1. */
-int32_t sparsec_available_cpus(void);
-
 #endif

@@ -2,13 +2,15 @@
 #ifndef SPARSEC_WAIT_H
 #define SPARSEC_WAIT_H
 
-#include <limits.h>
-#include <linux/futex.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <sys/syscall.h>
 #include <time.h>
+
+#if defined(__linux__)
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* Returns when *word may differ from `value`; spurious returns are allowed. */
@@ -20,6 +22,21 @@ static inline void sparsec_sleep_while(_Atomic uint32_t *word, uint32_t value) {
 static inline void sparsec_wake_all(_Atomic uint32_t *word) {
     syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }
+
+#elif defined(__APPLE__)
+/* What libc++ waits with; in libSystem since macOS 10.12, in no header. */
+enum { SPARSEC_COMPARE_AND_WAIT = 1, SPARSEC_WAKE_ALL = 0x100 };
+extern int __ulock_wait(uint32_t operation, void *address, uint64_t value, uint32_t microseconds);
+extern int __ulock_wake(uint32_t operation, void *address, uint64_t unused);
+
+static inline void sparsec_sleep_while(_Atomic uint32_t *word, uint32_t value) {
+    __ulock_wait(SPARSEC_COMPARE_AND_WAIT, (void *)word, value, 0);
+}
+
+static inline void sparsec_wake_all(_Atomic uint32_t *word) {
+    __ulock_wake(SPARSEC_COMPARE_AND_WAIT | SPARSEC_WAKE_ALL, (void *)word, 0);
+}
+#endif
 
 static inline void sparsec_relax(void) {
 #if defined(__x86_64__)

@@ -23,7 +23,7 @@ from .code_size import code_bytes
 from .driver import DriverWriter, models_text
 from .manifest import make_manifests, to_json
 from .member import Member, by_target, with_shared_kernels
-from .toolchain import Toolchain, Unit, exports_map, kernel_flags
+from .toolchain import Toolchain, Unit, exports_map, kernel_flags, library_flags
 from .weights import WeightsWriter, assembler_text
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _emit(members: Sequence[Member], prepared: PreparedModel, model_sha256: str,
         blobs = _write_sources(folder, members, weights, manifests, options)
         code = folder / "code.bin"
         _check_size(weights.size + (code.stat().st_size if code.exists() else 0), options)
-        toolchain = Toolchain(folder, members[0].target.triple, options.jobs)
+        toolchain = Toolchain(folder, members[0].target, options.jobs)
         units = _units(folder, members)
         if options.emit == "c":
             _publish_tree(folder, members, units, options)
@@ -149,7 +149,7 @@ def _write_sources(
     blobs = code_blobs([member.program for member in members])
     sizes: dict[str, int] = {}
     if blobs:
-        texts["code.S"], sizes = write_code(folder, blobs)
+        texts["code.S"], sizes = write_code(folder, blobs, members[0].target)
     for package in ("sparsec.runtime_stub", "sparsec.codegen_templates"):
         for file in resources.files(package).iterdir():
             if file.name.endswith((".c", ".h")):
@@ -186,7 +186,7 @@ def _build(folder: Path, units: _Units, options: Options, toolchain: Toolchain) 
     objects = sorted(toolchain.compile(units.all()))
     output = f"artifact.{options.emit}"
     if options.emit == "so":
-        toolchain.link_shared(objects, output, options.symbol_prefix)
+        toolchain.link_shared(objects, output, options.symbol_prefix, options.output.name)
     elif options.emit == "a":
         toolchain.archive(objects, output)
     else:
@@ -205,7 +205,7 @@ def _replace(source: Path, destination: Path) -> None:
     partial = destination.with_name(f".{destination.name}.{os.getpid()}.partial")
     try:
         shutil.copyfile(source, partial)
-        partial.chmod(0o755 if destination.suffix == ".so" else 0o644)
+        partial.chmod(0o644 if destination.suffix in (".a", ".o", ".h") else 0o755)
         partial.replace(destination)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -253,8 +253,7 @@ all: model.so
 OBJECTS = {names} {" ".join(unit.object for unit in units.others)}
 
 model.so: $(OBJECTS) exports.map
-\t$(CC) $(LDFLAGS) -shared -Wl,--version-script=exports.map -Wl,-z,noexecstack,-z,relro,-z,now -o $@ \
-\t    $(OBJECTS) -lm -lpthread
+\t$(CC) $(LDFLAGS) {" ".join(library_flags(units.kernels[0][0]))} -o $@ $(OBJECTS) -lm -lpthread
 
 model.a: $(OBJECTS)
 \t$(AR) rcs $@ $^

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
-_SHF_EXECINSTR = 4
+from ...runtime_stub.object_file import read_sections
 
 
 def code_bytes(path: Path) -> int:
-    """Bytes of the executable sections of an ELF object."""
-    data = path.read_bytes()
-    is_wide = data[4] == 2
-    (shoff,) = struct.unpack_from("<Q" if is_wide else "<I", data, 40 if is_wide else 32)
-    shentsize, shnum = struct.unpack_from("<HH", data, 58 if is_wide else 46)
-    total = 0
-    for i in range(shnum):
-        row = struct.unpack_from("<IIQQQQ" if is_wide else "<6I", data, shoff + i * shentsize)
-        if row[2] & _SHF_EXECINSTR:
-            total += row[5]
-    return total
+    """Bytes of the executable sections of an ELF or Mach-O object."""
+    with path.open("rb") as file:
+        found = read_sections(file, 0, path.stat().st_size)
+    return sum(section.length for section in found.sections if section.is_code) if found else 0

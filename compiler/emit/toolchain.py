@@ -46,9 +46,9 @@ class Toolchain:
         ToolchainError: a tool failed; the text holds the first lines that it printed.
     """
 
-    def __init__(self, folder: Path, triple: str, jobs: int) -> None:
+    def __init__(self, folder: Path, target: Target, jobs: int) -> None:
         self.folder = folder
-        self.triple = triple
+        self.target = target
         self.jobs = jobs
         self.cache = ObjectCache.default()
         # A cache of its own: the shared one would keep a copy of every model's weights.
@@ -65,7 +65,7 @@ class Toolchain:
             raise ToolchainError(f"zig cannot be started: {error}") from error
         if done.returncode:
             head = "\n".join((done.stderr or done.stdout).strip().splitlines()[:12])
-            raise ToolchainError(f"zig {args[0]} failed for {self.triple} (exit {done.returncode}):\n{head}")
+            raise ToolchainError(f"zig {args[0]} failed for {self.target.triple} (exit {done.returncode}):\n{head}")
 
     def compile(self, units: Sequence[Unit]) -> list[str]:
         """Objects of all units, `jobs` at a time, in the order given."""
@@ -75,7 +75,7 @@ class Toolchain:
 
     def _compile_one(self, unit: Unit) -> None:
         is_c = unit.source.endswith(".c")
-        flags = ("-target", self.triple, *_COMMON, *(_WARNINGS if is_c else ()), *unit.flags)
+        flags = ("-target", self.target.triple, *_COMMON, *(_WARNINGS if is_c else ()), *unit.flags)
         key = self._key(unit, flags) if is_c else None
         if key is not None and self.cache.fetch(key, self.folder / unit.object):
             return
@@ -88,13 +88,17 @@ class Toolchain:
         texts = [path.read_bytes() for path in (self.folder / unit.source, *headers)]
         return self.cache.key([version("ziglang"), *flags, unit.source, *texts])
 
-    def link_shared(self, objects: Sequence[str], output: str, prefix: str) -> None:
-        """A shared library that exports `prefix*` alone and may be mapped read-only but for relocations."""
+    def link_shared(self, objects: Sequence[str], output: str, prefix: str, name: str) -> None:
+        """A shared library that exports `prefix*` alone and may be mapped read-only but for relocations.
+
+        `name`: what the library is going to be called; a Mach-O library knows its own name.
+        """
         (self.folder / "exports.map").write_text(exports_map(prefix))
+        flags = [*library_flags(self.target), "-Wl,-dead_strip", f"-Wl,-install_name,@rpath/{name}"]
+        if not self.target.is_macos:
+            flags = [*library_flags(self.target), "-Wl,--no-undefined", "-Wl,--gc-sections"]
         self.run(
-            "cc", "-target", self.triple, "-shared", "-s", "-Wl,--version-script=exports.map",
-            "-Wl,-z,noexecstack", "-Wl,-z,relro", "-Wl,-z,now", "-Wl,--no-undefined", "-Wl,--gc-sections",
-            *objects, "-lm", "-lpthread", "-o", output,
+            "cc", "-target", self.target.triple, "-s", *flags, *objects, "-lm", "-lpthread", "-o", output,
         )  # fmt: skip
 
     def archive(self, objects: Sequence[str], output: str) -> None:
@@ -103,7 +107,10 @@ class Toolchain:
 
     def link_relocatable(self, objects: Sequence[str], output: str) -> None:
         """One object out of many."""
-        self.run("ld.lld", "-r", *objects, "-o", output)
+        if self.target.is_macos:
+            self.run("cc", "-target", self.target.triple, "-r", *objects, "-o", output)
+        else:
+            self.run("ld.lld", "-r", *objects, "-o", output)
 
 
 def kernel_flags(target: Target) -> tuple[str, ...]:
@@ -117,6 +124,19 @@ def kernel_flags(target: Target) -> tuple[str, ...]:
         "-ffp-contract=off",
         "-fno-math-errno",
         "-fno-trapping-math",
+    )
+
+
+def library_flags(target: Target) -> tuple[str, ...]:
+    """For the linker of a shared library; what Mach-O exports is what the sources do not hide."""
+    if target.is_macos:
+        return ("-dynamiclib",)
+    return (
+        "-shared",
+        "-Wl,--version-script=exports.map",
+        "-Wl,-z,noexecstack",
+        "-Wl,-z,relro",
+        "-Wl,-z,now",
     )
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from ..lower.program import Constant, Program
+from .assembler import CONSTANTS, LARGE_WEIGHTS, MANIFEST, WEIGHTS, Directives
 from .member import Member
 
 ALIGNMENT = 64
 LARGE = 1 << 30
-"""Above this many bytes the x86-64 section is a large one (`.lrodata`), out of reach of 32-bit relocations' users."""
+"""Above this many bytes the x86-64 section is a large one."""
 
 
 class WeightsWriter:
@@ -55,38 +56,26 @@ class WeightsWriter:
 
 
 def assembler_text(weights: WeightsWriter, manifests: Sequence[tuple[Member, bytes]]) -> str:
-    """The weights and the manifests: that of the first member is the section `.sparsec.manifest`.
+    """The weights and the manifests: that of the first member has a section of its own.
 
     They are read from weights.bin and from the members' `manifest_file` in the build folder. The digests are in the
     text because the toolchain's cache does not look into `.incbin` files.
     """
-    machine = manifests[0][0].target.machine
-    large = machine == "x86_64" and weights.size > LARGE
-    section = '.lrodata,"al",@progbits' if large else '.sparsec.weights,"a",@progbits'
-    note = "@progbits" if machine == "x86_64" else "%progbits"  # @ begins a comment on ARM
+    target = manifests[0][0].target
+    at = Directives(target)
+    is_large = target.machine == "x86_64" and weights.size > LARGE
     digests = " ".join(hashlib.sha256(text).hexdigest() for _, text in manifests)
-    texts = [_manifest_text(member, i > 0, note) for i, (member, _) in enumerate(manifests)]
-    return f"""\
-/* weights {weights.sha256} manifests {digests} */
-    .section {section.replace("@progbits", note)}
-    .balign {ALIGNMENT}
-    .globl sparsec_weights_blob
-    .hidden sparsec_weights_blob
-sparsec_weights_blob:
-    .incbin "weights.bin"
-    .byte 0
-{"".join(texts)}\
-    .section .note.GNU-stack,"",{note}
-"""
-
-
-def _manifest_text(member: Member, is_fallback: bool, note: str) -> str:
-    name = f"sparsec_manifest_text{member.suffix}"
-    return f"""\
-    .section {".rodata" if is_fallback else ".sparsec.manifest"},"a",{note}
-    .globl {name}
-    .hidden {name}
-{name}:
-    .incbin "{member.manifest_file}"
-    .byte 0
-"""
+    text = [
+        f"/* weights {weights.sha256} manifests {digests} */\n",
+        at.head(),
+        at.section(LARGE_WEIGHTS if is_large else WEIGHTS),
+        at.label("sparsec_weights_blob", ALIGNMENT),
+        '    .incbin "weights.bin"\n    .byte 0\n',
+    ]
+    for number, (member, _) in enumerate(manifests):
+        text += [
+            at.section(CONSTANTS if number else MANIFEST),
+            at.label(f"sparsec_manifest_text{member.suffix}", 1),
+            f'    .incbin "{member.manifest_file}"\n    .byte 0\n',
+        ]
+    return "".join([*text, at.end()])

@@ -99,7 +99,7 @@ class _Builder:
                 names[name] = f"{len(names):03d}_{_short(name)}"
                 functions[names[name]] = self.tir[var]
             self.symbols[var] = names[name]
-        compiled = compile_functions(functions, self.target)
+        compiled = compile_functions(functions)
         self.functions = compiled.functions
         for source in compiled.sources:
             self.add_source(source)

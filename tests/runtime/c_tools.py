@@ -19,6 +19,12 @@ from sparsec import runtime_stub
 ROOT = Path(sparsec.__path__[0])
 HEADERS = Path(runtime_stub.__path__[0])
 EXAMPLE = ROOT / "examples" / "c" / "run.c"
+FUNCTIONS = {
+    "abi_version", "model_open", "model_close", "manifest", "input_count", "output_count", "input_description",
+    "output_description", "workspace_bytes", "context_create", "context_destroy", "prepare", "output_shape", "run",
+    "message", "state_reset", "state_get", "state_set",
+}  # fmt: skip
+"""What an artifact exports, without the prefix."""
 CPU_FEATURES = re.findall(r'X\((\w+), *"(.*)"\)', (HEADERS / "cpu.h").read_text())
 """(name in C, name in the manifest), in the order of their numbers."""
 STRICT_C99 = ("-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O1")

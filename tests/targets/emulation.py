@@ -44,6 +44,7 @@ MACHINES = (
     Machine("aarch64", "aarch64-linux-musl", ("qemu-aarch64", "-cpu", "cortex-a53")),
     Machine("armv7", "arm-linux-musleabihf", ("qemu-arm", "-cpu", "cortex-a9")),
     Machine("riscv64", "riscv64-linux-musl", ("qemu-riscv64",)),
+    Machine("generic", "riscv64-linux-musl", ("qemu-riscv64",)),
 )
 
 

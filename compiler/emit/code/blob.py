@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ...lower.program import CodeBlob, Program
+from ...target import Target
+from ..assembler import CODE, Directives
 from . import x86
 
 
@@ -16,10 +18,11 @@ def code_blobs(programs: Iterable[Program]) -> list[CodeBlob]:
     return [found[name] for name in sorted(found)]
 
 
-def write_code(folder: Path, blobs: list[CodeBlob]) -> tuple[str, dict[str, int]]:
+def write_code(folder: Path, blobs: list[CodeBlob], target: Target) -> tuple[str, dict[str, int]]:
     """Writes `code.bin` with all blobs and returns the assembler text that names them, and their sizes."""
     sizes = {}
-    text = ['    .section .text.sparsec_code,"ax",@progbits\n']
+    directives = Directives(target)
+    text = [directives.head(), directives.section(CODE)]
     at = 0
     with (folder / "code.bin").open("wb") as file:
         for blob in blobs:
@@ -27,10 +30,10 @@ def write_code(folder: Path, blobs: list[CodeBlob]) -> tuple[str, dict[str, int]
             sizes[blob.name] = len(data)
             file.write(data)
             name = f"sparsec_code_{blob.name}"
-            text.append(
-                f"    .balign 64\n    .globl {name}\n    .hidden {name}\n    .type {name}, @function\n{name}:\n"
-                f'    .incbin "code.bin", {at}, {len(data)}\n    .size {name}, {len(data)}\n'
-            )
+            text += [
+                directives.label(name, 64),
+                f'    .incbin "code.bin", {at}, {len(data)}\n',
+                directives.function(name, len(data)),
+            ]
             at += len(data)
-    text.append('    .section .note.GNU-stack,"",@progbits\n')
-    return "".join(text), sizes
+    return "".join([*text, directives.end()]), sizes

@@ -79,7 +79,7 @@ def _emit(members: Sequence[Member], prepared: PreparedModel, model_sha256: str,
             input_ranges=prepared.input_ranges,
             options=_build_options(options),
         )
-        blobs = _write_sources(folder, members, weights, manifests, options)
+        blobs = _write_sources(folder, members, weights, manifests, prepared.labels(), options)
         code = folder / "code.bin"
         _check_size(weights.size + (code.stat().st_size if code.exists() else 0), options)
         toolchain = Toolchain(folder, members[0].target, options.jobs)
@@ -127,6 +127,7 @@ def _write_sources(
     members: Sequence[Member],
     weights: WeightsWriter,
     manifests: Sequence[dict[str, Any]],
+    labels: Mapping[str, str],
     options: Options,
 ) -> dict[str, int]:
     """Everything that is compiled or assembled; returns the bytes of each blob of machine code."""
@@ -141,7 +142,7 @@ def _write_sources(
     for group in by_target(members):
         first_layer = 0
         for member in group:
-            driver = DriverWriter(member, weights, first_layer)
+            driver = DriverWriter(member, weights, labels, first_layer)
             texts[f"model{member.suffix}.c"] = driver.text(manifests[0]["sparsec"], manifests[0]["model_sha256"])
             first_layer += len(member.program.steps)
             for source in member.program.sources:

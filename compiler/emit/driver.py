@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -72,8 +72,14 @@ class _TensorText:
 class DriverWriter:
     """One program's driver. `place` decides what each pointer means; the template only arranges text."""
 
-    def __init__(self, member: Member, weights: WeightsWriter, first_layer: int = 0) -> None:
-        """`first_layer`: how many layers of the manifest are those of smaller buckets."""
+    def __init__(
+        self, member: Member, weights: WeightsWriter, labels: Mapping[str, str] | None = None, first_layer: int = 0
+    ) -> None:
+        """`labels`: by tensor, how messages call the node that makes it.
+
+        `first_layer`: how many layers of the manifest are those of smaller buckets.
+        """
+        self.labels = labels or {}
         self.first_layer = first_layer
         self.member = member
         self.program = program = member.program
@@ -133,7 +139,7 @@ class DriverWriter:
             self._size(step.extent),
             step.grain,
             self._cost(step),
-            c_string(", ".join(step.nodes) or step.symbol),
+            c_string(", ".join(self.labels.get(name, name) for name in step.nodes) or step.symbol),
             any("dims[" in a for a in arguments),
         )
 

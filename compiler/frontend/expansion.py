@@ -59,11 +59,19 @@ class Expansion:
     # --- the nodes ----------------------------------------------------------------------------------------------------
 
     def op(
-        self, kind: str, inputs: Sequence[str], out: str = "", *, version: int = NEWEST, domain: str = "", **attrs: Any
+        self,
+        kind: str,
+        inputs: Sequence[str],
+        out: str = "",
+        *,
+        version: int = NEWEST,
+        domain: str = "",
+        what: str = "",
+        **attrs: Any,
     ) -> str:
-        """Adds a node with one output; the name of this output."""
+        """Adds a node with one output; the name of this output. `what` names it in messages, else it is its kind."""
         out = out or self._rewriter.tensor(f"{self.node.outputs[0] or self.node.name}/{kind}")
-        name = f"{self.node.name}/{kind}"
+        name = f"{self.node.name or self.node.outputs[0]}/{what or kind}"
         self.nodes.append(Node(kind, list(inputs), [out], attrs, name, domain, 1 if domain else version))
         return out
 
@@ -78,6 +86,13 @@ class Expansion:
     def ints(self, values: Sequence[Size]) -> str:
         """An int64 vector, symbolic where a value is."""
         return self._rewriter.ints(list(values), f"{self.node.outputs[0]}/sizes")
+
+    def range(self, start: Size, stop: Size) -> str:
+        """The integers from `start` up to `stop`, an int64 vector."""
+        if isinstance(start, int) and isinstance(stop, int):
+            return self.constant(np.arange(start, stop, dtype=np.int64), "range")
+        first, last = (self.op("Squeeze", [self.ints([size])]) for size in (start, stop))
+        return self.op("Range", [first, last, self.constant(np.array(1, np.int64), "step")])
 
     def dequantize(self, x: str, scale: str, zero: str, axis: int = 0) -> str:
         """DequantizeLinear; parameters with several values lie along `axis`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from .diagnostics import Diagnostics, describe
+from .names import label
 
 if TYPE_CHECKING:
     from .symbolic import Algebra
@@ -125,6 +126,10 @@ class PreparedModel(Graph):
     """A graph without shape arithmetic, ready to import; `diagnostics` holds what preparation already found."""
 
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+
+    def labels(self) -> dict[str, str]:
+        """How messages call the node that makes a tensor."""
+        return {name: label(node) for node in self.nodes for name in node.outputs if name}
 
     def text(self) -> str:
         """A line per input, node and output, for --dump-ir."""

@@ -3,37 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
-from graphs import floats, model, node
-from onnx import helper
-from relax_vm import run_model, run_onnxruntime
-
-from sparsec.errors import SparsecError
+from graphs import floats, node
+from microsoft import check, ms
 
 RNG = np.random.default_rng(0)
-
-
-def check(nodes, inputs, outputs="y", tolerance=2e-5, **constants) -> dict[str, np.ndarray]:
-    """Builds the model and compares both results."""
-    made = build(nodes, inputs, outputs, **constants)
-    want = run_onnxruntime(made, inputs)
-    got = run_model(made, inputs)
-    for name, value in want.items():
-        assert got[name].dtype == value.dtype
-        np.testing.assert_allclose(got[name], value, rtol=0, atol=tolerance * max(np.abs(value).max(), 1))
-    return got
-
-
-def build(nodes, inputs, outputs="y", **constants) -> onnx.ModelProto:
-    types = {name: (str(value.dtype), list(value.shape)) for name, value in inputs.items()}
-    made = model(nodes, types, outputs, **constants)
-    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-    return made
-
-
-def ms(op, inputs, outputs="y", **attrs):
-    return node(op, inputs, outputs, domain="com.microsoft", **attrs)
 
 
 @pytest.mark.parametrize(("trans_a", "trans_b", "alpha"), [(0, 1, 1.0), (1, 0, 0.3), (1, 1, 1.0)])
@@ -158,13 +132,6 @@ def test_quantized_attention(mask):
     }
     attention = ms("QAttention", f"x w b xs ws {'m' if mask else '-'} xz wz", num_heads=2)
     check([attention], inputs, **constants)
-
-
-def test_attention_with_a_cache_is_refused():
-    inputs = {"x": floats(2, 5, 8), "past": floats(2, 2, 2, 3, 4)}
-    made = build([ms("Attention", "x w b - past", "y present", num_heads=2)], inputs, w=floats(8, 24), b=floats(24))
-    with pytest.raises(SparsecError, match="cache"):
-        run_model(made, inputs)
 
 
 @pytest.mark.parametrize("bits", [4, 8])

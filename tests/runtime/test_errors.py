@@ -77,11 +77,17 @@ CASES = {
         {**GOOD, "bias": np.zeros((2, 4, 8), np.float32)},
         "input bias: dimension words is 4, but 3 in another place",
     ),
-    "index above": ({**GOOD, "ids": np.full((2, 3), TABLE_ROWS)}, "embedded: an index lies outside of the tensor"),
-    "index below": ({**GOOD, "ids": np.full((2, 3), -TABLE_ROWS - 1)}, "embedded: an index lies outside of the tensor"),
+    "index above": (
+        {**GOOD, "ids": np.full((2, 3), TABLE_ROWS)},
+        "Gather 'embed': an index lies outside of the tensor",
+    ),
+    "index below": (
+        {**GOOD, "ids": np.full((2, 3), -TABLE_ROWS - 1)},
+        "Gather 'embed': an index lies outside of the tensor",
+    ),
     "last index": (
         {**GOOD, "ids": IDS + np.array([[0, 0, 0], [0, 0, 99]])},
-        "embedded: an index lies outside of the tensor",
+        "Gather 'embed': an index lies outside of the tensor",
     ),
     "no array": ({**GOOD, "ids": object()}, "input ids: cannot read a object as an array: "),
     "ragged": ({**GOOD, "ids": [[1], [2, 3]]}, "input ids: cannot read a list as an array: "),
@@ -205,7 +211,7 @@ def test_dtypes_and_shapes(context):
     shapeless.shape = context.ffi.NULL
     assert context.run([shapeless, BIAS], [out]) == ERR_SHAPE
     assert context.run([np.full((2, 3), 99), BIAS], [out]) == ERR_INDEX
-    assert context.message() == "embedded: an index lies outside of the tensor"
+    assert context.message() == "Gather 'embed': an index lies outside of the tensor"
 
 
 def test_prepare_and_output_shapes(context):

@@ -58,11 +58,11 @@ static int64_t extent_4(const int64_t *dims) {
 }
 
 static const sparsec_step STEPS[] = {
-    {run_0, extent_0, 1, 60, "present"},
-    {run_1, extent_1, 1, 36, "present"},
-    {run_2, extent_2, 1, 64, "present"},
-    {run_3, extent_3, 1, 128, "y"},
-    {run_4, extent_4, 1, 110, "y"},
+    {run_0, extent_0, 1, 60, "Concat making 'present'"},
+    {run_1, extent_1, 1, 36, "Concat making 'present'"},
+    {run_2, extent_2, 1, 64, "Concat making 'present'"},
+    {run_3, extent_3, 1, 128, "MatMul making 'y'"},
+    {run_4, extent_4, 1, 110, "MatMul making 'y'"},
     {0, 0, 1, 0, ""},
 };
 

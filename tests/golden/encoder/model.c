@@ -40,9 +40,9 @@ static int64_t extent_2(const int64_t *dims) {
 }
 
 static const sparsec_step STEPS[] = {
-    {run_0, extent_0, 1, 96, "shifted"},
-    {run_1, extent_1, 1, 176, "silu"},
-    {run_2, extent_2, 1, 96, "y"},
+    {run_0, extent_0, 1, 96, "Add making 'shifted'"},
+    {run_1, extent_1, 1, 176, "Mul making 'silu'"},
+    {run_2, extent_2, 1, 96, "Softmax making 'y'"},
     {0, 0, 1, 0, ""},
 };
 

@@ -58,12 +58,12 @@ static int64_t extent_5(const int64_t *dims) {
 }
 
 static const sparsec_step STEPS[] = {
-    {run_0, extent_0, 1, 208, "relu"},
-    {run_1, extent_1, 1, 464, "relu"},
-    {run_2, extent_2, 1, 160, "pool"},
+    {run_0, extent_0, 1, 208, "Relu making 'relu'"},
+    {run_1, extent_1, 1, 464, "Relu making 'relu'"},
+    {run_2, extent_2, 1, 160, "MaxPool making 'pool'"},
     {run_3, extent_3, 1, 64, "sparsec_k_000_reshape_transpose"},
-    {run_4, extent_4, 1, 40, "largest"},
-    {run_5, extent_5, 1, 56, "largest"},
+    {run_4, extent_4, 1, 40, "ReduceMax making 'largest'"},
+    {run_5, extent_5, 1, 56, "ReduceMax making 'largest'"},
     {0, 0, 1, 0, ""},
 };
 

@@ -12,7 +12,7 @@ from . import integer, n_of_m
 from .blended import BlendCode, blend_blocks, blend_stream, rows_per_blend
 from .catalogue import find, source
 from .epilogue import FULL_TENSOR, VECTOR_STATEMENTS, EpilogueOp
-from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
+from .pattern import MAX_ROWS, PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
 from .qplanes import GROUP, TILE, Geometry, Planes, groups, tap_offsets, tiles_of, valid_positions
 from .use import AnyCode, Code, KernelUse, Operand, Output, Packed, Pointer, Size, Tensor
 
@@ -53,7 +53,7 @@ _VECTORS = ("bias", "prelu")
 _HOMOGENEOUS = ("bias", "relu", "clip", "leaky_relu", "silu")
 """f(x / s) = f(x) / s, with numbers that depend on s."""
 _SURELY_INT32 = 2.0**30
-_SILU_STEPS = 31 / 14
+_SILU_STEPS = 1 / 0.86
 """Of the table in vector_activations.h, per unit of x."""
 
 
@@ -182,7 +182,7 @@ def plan_qconv(
         macs += _macs(second, added.method)
     text = _Text(steps, conv, factor is not None, _bound(steps, multiplier, bound), added_steps)
     kinds = "_".join(step.op.kind for step in steps)[:40]
-    values = {**text.values(), "adds": added is not None}
+    values = {**text.values(), "adds": added is not None, "changed": rows if low else MAX_ROWS}
     signature = hashlib.sha256(repr((rows, sorted(values.items()))).encode()).hexdigest()[:8]
     name = f"{row.name}_{kinds}_{signature}"
     symbol = f"sparsec_k_{name}"

@@ -181,7 +181,7 @@ def test_residuals_and_activations(target):
     y = integer.rescale(total, scale.astype(np.float32)[:, None, None]) + bias[:, None, None]
     y = integer.round_trip(y, 0.05, 120, "uint8") + integer.dequantize(shortcut, np.float32(0.03), 17) + other
     want = y / (1 + np.exp(-y.astype(np.float64)))
-    assert (np.abs(floats - want) <= 2e-6 * np.abs(y) + 1e-7).all()
+    assert (np.abs(floats - want) <= 4e-6 * np.abs(y) + 1e-7).all()
     np.testing.assert_array_equal(
         from_planes(quantized, written, 40), integer.quantize(floats, float(integer.inverse(0.02)), 10, "uint8")
     )
@@ -277,4 +277,4 @@ def test_lines_of_channels(target, inner):
     want = integer.rescale(total, scale.astype(np.float32)[:, None, None])
     want = want.reshape(2, 102 // inner, inner, 45).transpose(0, 1, 3, 2)
     want = 1 / (1 + np.exp(-want.astype(np.float64))) if ops else want
-    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 if ops else 0)
+    np.testing.assert_allclose(got, want, rtol=0, atol=4e-6 if ops else 0)

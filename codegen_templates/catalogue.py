@@ -11,6 +11,21 @@ from .use import Source
 
 LANES = {"avx512": 16, "avx2": 8, "generic": 4, "neon": 4}
 """Float32 values in one vector register, by ISA."""
+TILES = ("avx512", "neon")
+"""ISAs whose kernels work on tiles of 16 columns."""
+BYTE_TILES = ("avx512", "neon-dotprod")
+"""The same of bytes."""
+_INCLUDES = {"neon-dotprod": "neon", "neon-i8mm": "neon-dotprod"}
+
+
+def base_isa(isa: str) -> str:
+    """The ISA whose rows another has too: it differs by instructions that templates or pattern code know of."""
+    return isa.partition("-")[0]
+
+
+def kept_lower(isa: str) -> int:
+    """By how much panels and planes keep bytes of 0..255 lower: 128 where products take signed ones (wide_bytes.h)."""
+    return 128 if base_isa(isa) == "neon" else 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ def _tiled(
 
 
 def _plain(family: str, summary: str, isas: tuple[str, ...] = ("any",), template: str | None = None) -> list[Kernel]:
-    suffix = {isa: "" if isa == "any" else f"_{isa}" for isa in isas}
+    suffix = {isa: "" if isa == "any" else "_" + isa.replace("-", "_") for isa in isas}
     return [Kernel(family + suffix[isa], family, isa, template or family, summary) for isa in isas]
 
 
@@ -56,8 +71,8 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_tiled("gemm", "gemm", "C = A·B, B in panels, rows of A broadcast; batched; epilogue", _GEMM_TILES),
     *_tiled("conv2d", "conv2d", "convolution of planes, positions in lanes; groups; epilogue", _CONV_TILES),
     *_tiled("depthwise", "depthwise", "depthwise convolution of planes; epilogue", _DEPTHWISE_TILES),
-    *_plain("spmm_f32", "sparse W·X, the pattern as code, 28 rows by 16 columns; epilogue", ("avx512",), "spmm"),
-    *_plain("spmm_u8s8", "the same for int8 in blocks of 1x4, exact int32 sums", ("avx512",), "spmm"),
+    *_plain("spmm_f32", "sparse W·X, the pattern as code, 28 rows by 16 columns; epilogue", TILES, "spmm"),
+    *_plain("spmm_u8s8", "the same for int8 in blocks of 1x4, exact int32 sums", BYTE_TILES, "spmm"),
     *_plain(
         "blended_u8s8",
         "the same for int8 whose zeros lie anywhere: bytes of several units blended for each row",
@@ -91,18 +106,21 @@ CATALOGUE: tuple[Kernel, ...] = (
         for shared, rows in ((1, "the pattern as data"), (2, "for two rows"), (4, "for four rows"))
         for row in _plain(f"indexed{shared}_{kind}", f"sparse {kind} W·X, {rows}; epilogue", ("avx512",), "indexed")
     ),
-    *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", ("avx512",), "spmm"),
-    Kernel(
-        "depthwise_planes_avx512",
-        "depthwise_planes",
-        "avx512",
-        "depthwise_planes",
-        "depthwise convolution of planes, down columns of 16; epilogue",
-        1,
-        1,
+    *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", BYTE_TILES, "spmm"),
+    *(
+        Kernel(
+            f"depthwise_planes_{isa}",
+            "depthwise_planes",
+            isa,
+            "depthwise_planes",
+            "depthwise convolution of planes, down columns of 16; epilogue",
+            1,
+            16 // LANES[isa],
+        )
+        for isa in TILES
     ),
-    *_plain("conv2d_sparse", "sparse convolution, the pattern as code; epilogue", ("avx512",), "conv_pattern"),
-    *_plain("conv2d_dense", "convolution in the same tiles, by loops over channels", ("avx512",), "conv_pattern"),
+    *_plain("conv2d_sparse", "sparse convolution, the pattern as code; epilogue", TILES, "conv_pattern"),
+    *_plain("conv2d_dense", "convolution in the same tiles, by loops over channels", TILES, "conv_pattern"),
     *_plain("winograd_input", "tiles of planes to Winograd's domain", ("avx512",)),
     *_plain("winograd", "3x3 convolution by Winograd's F(2x2) or F(4x4), in the same tiles; epilogue", ("avx512",)),
     *_tiled("qgemm", "qgemm", "8-bit C = A·B in 16-bit pairs, exact int32 sums, any zero points", _GEMM_TILES, "s16"),
@@ -111,22 +129,22 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("dynamic_quantize", "quantization by a scale and zero point of this run"),
     *_plain("run_quantization", "start of the sums and scales, where activations are quantized by scales of the run"),
     *_plain("pack_pairs", "run-time 8-bit B less its zero point into panels of 16-bit pairs"),
-    *_plain("qconv", "int8 convolution of u8 planes, sparse in blocks of 1x4; epilogue", ("avx512",)),
+    *_plain("qconv", "int8 convolution of u8 planes, sparse in blocks of 1x4; epilogue", BYTE_TILES),
     *_plain("qconv_blend", "the same, zeros anywhere; epilogue", ("avx512",), "qconv"),
     *_plain("qconv_n_of_m", "the same, at most 4 of 8 weights, places as data; epilogue", ("avx512",), "qconv"),
-    *_plain("qconv_dense", "the same with every weight; epilogue", ("avx512",), "qconv"),
-    *_plain("to_planes", "NCHW to planes of u8, quantized where it is float", ("avx512",)),
-    *_plain("from_planes", "planes of u8 to NCHW", ("avx512",)),
-    *_plain("copy_planes", "planes of u8 with other padding, by phases, or side by side", ("avx512",)),
-    *_plain("pool_planes", "maximum over windows of u8 planes", ("avx512",)),
+    *_plain("qconv_dense", "the same with every weight; epilogue", BYTE_TILES, "qconv"),
+    *_plain("to_planes", "NCHW to planes of u8, quantized where it is float", BYTE_TILES),
+    *_plain("from_planes", "planes of u8 to NCHW", BYTE_TILES),
+    *_plain("copy_planes", "planes of u8 with other padding, by phases, or side by side", BYTE_TILES),
+    *_plain("pool_planes", "maximum over windows of u8 planes", BYTE_TILES),
     *_tiled(
         "attention", "attention_f32", "softmax(Q·Kᵀ + mask)·V in tiles of queries, the scores in L1", _ATTENTION_TILES
     ),
-    *_plain("attention_u8", "quantized attention of a head, scores in tiles of 16 queries", ("avx512",)),
+    *_plain("attention_u8", "quantized attention of a head, scores in tiles of 16 queries", BYTE_TILES),
     *_plain("transpose", "matrices transposed, in squares of 16x16"),
-    *_plain("panels", "rows to panels of 16 columns, in squares of 16x16", ("avx512",)),
-    *_plain("rows", "panels of floats to rows", ("avx512",)),
-    *_plain("layer_norm_panels", "layer normalization of panels, a column in each lane", ("avx512",)),
+    *_plain("panels", "rows to panels of 16 columns, in squares of 16x16", TILES),
+    *_plain("rows", "panels of floats to rows", TILES),
+    *_plain("layer_norm_panels", "layer normalization of panels, a column in each lane", TILES),
     *_plain("pack_panels", "run-time B into panels, transposed where it lies along k"),
     *_plain("pad_planes", "planes to padded planes, one per phase of the stride"),
     *_plain("pool2d_max", "maximum over windows", template="pool2d"),
@@ -141,12 +159,24 @@ CATALOGUE: tuple[Kernel, ...] = (
 )
 
 
+def has(family: str, isa: str) -> bool:
+    """Whether there is a row."""
+    return _row(family, isa) is not None
+
+
 def find(family: str, isa: str) -> Kernel:
-    """The row of a family for an ISA."""
-    for kernel in CATALOGUE:
-        if kernel.family == family and kernel.isa in (isa, "any"):
-            return kernel
-    raise KeyError(f"no {family} kernel for {isa}")
+    """The row of a family for an ISA, or for the next one that it includes."""
+    row = _row(family, isa)
+    if row is None:
+        raise KeyError(f"no {family} kernel for {isa}")
+    return row
+
+
+def _row(family: str, isa: str) -> Kernel | None:
+    rows = {kernel.isa: kernel for kernel in CATALOGUE if kernel.family == family}
+    while isa not in rows and isa in _INCLUDES:
+        isa = _INCLUDES[isa]
+    return rows.get(isa, rows.get("any"))
 
 
 @lru_cache(maxsize=1)

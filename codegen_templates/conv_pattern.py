@@ -15,6 +15,7 @@ from .pattern import (
     PatternCode,
     dense_blocks,
     dense_stream,
+    keeps_sums,
     row_blocks,
     rows_per_block,
     stream,
@@ -59,8 +60,8 @@ def plan_pattern(
     plain = plain_planes(target.height, target.width)
     tensors = [layouts.get(index, plain) for index in whole.values()]
     tables = [tile_segments(t, planes.pitch, readable) for t in (target, *tensors)]
-    ending = _ending(epilogue, target, tensors, tables)
-    height = rows_per_block(O) if dense else min(O, MOST_ROWS)
+    ending = _ending(epilogue, target, tensors, tables) if keeps_sums(isa) else None
+    height = min(O, MOST_ROWS) if keeps_sums(isa) and not dense else rows_per_block(O)
     if dense:
         blocks = dense_blocks(O, len(taps), height)
         values, starts = dense_stream(units, blocks)
@@ -80,10 +81,10 @@ def plan_pattern(
     text = epilogue_text(epilogue)
     if ending is None:
         lines = vector_lines(epilogue, tuple(_lanes(name, name in whole) for name in text.parameters))
-        name = f"conv_pattern_avx512_{text.suffix}".rstrip("_")
+        name = f"conv_pattern_{row.isa}_{text.suffix}".rstrip("_")
     else:
         lines = []
-        name = "_".join(["conv_pattern_avx512_ending", *text.parameters])
+        name = "_".join([f"conv_pattern_{row.isa}_ending", *text.parameters])
     symbol = f"sparsec_k_{name}"
     unit = source(row.template, name, symbol=symbol, epilogue=text, lines=lines, whole=list(whole),
                   ending=ending is not None, bias=ending is not None and ending.has_bias)  # fmt: skip

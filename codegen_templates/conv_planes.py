@@ -1,4 +1,4 @@
-"""Convolutions that read and write padded planes, AVX-512: what one writes, the next reads as it lies."""
+"""Convolutions that read and write padded planes: what one writes, the next reads as it lies."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .attention import AttentionShape
-from .catalogue import LANES, Kernel, find, source
+from .catalogue import LANES, Kernel, base_isa, find, source
 from .epilogue import c_float
 from .layout import COLUMNS
 from .strides import broadcast_strides, padded, padded_strides, view
@@ -60,7 +60,7 @@ def plan_float_attention(
     k_outer = padded(k_shape[:-2], 2)
     keys = k_shape[-2]
     packed, pack = _pack_keys(row, k_outer, padded_strides(k_strides, _RANK), keys, depth)
-    panel = LANES[isa]
+    panel = LANES[base_isa(isa)]
     per_head = ceil_div(keys, panel) * panel * depth
     k_strides = broadcast_strides(k_outer, (k_outer[1] * per_head, per_head), 2)
     v_outer = broadcast_strides(v_shape[:-2], v_strides[:-2], 2)

@@ -2,7 +2,7 @@
 #ifndef SPARSEC_PANEL_BYTES_H
 #define SPARSEC_PANEL_BYTES_H
 
-#include "wide.h"
+#include "wide_bytes.h"
 
 /* A feature of a tensor of so many values: past the caches where it is larger than what they hold of several tensors,
  * which spares reading its lines first. The kernel ends with a fence. */
@@ -34,7 +34,17 @@ SPARSEC_INLINE __m512i sparsec_planes_of(const vf *x, __m512 inverse, __m512i ze
 
 /* Every byte's entry of a table of 256. */
 SPARSEC_INLINE __m512i sparsec_looked_up(__m512i x, const uint8_t *table) {
-#if defined(__AVX512VBMI__)
+#if defined(__aarch64__)
+    uint8x16_t part[4];
+    for (int i = 0; i < 4; ++i) {
+        uint8x16_t at, found = vdupq_n_u8(0);
+        memcpy(&at, (const char *)&x + 16 * i, 16);
+        for (int j = 0; j < 4; ++j, at = vsubq_u8(at, vdupq_n_u8(64))) /* places out of range keep what was found */
+            found = vqtbx4q_u8(found, vld1q_u8_x4(table + 64 * j), at);
+        part[i] = found;
+    }
+    return _mm512_loadu_si512(part);
+#elif defined(__AVX512VBMI__)
     const __m512i low = _mm512_permutex2var_epi8(_mm512_loadu_si512(table), x, _mm512_loadu_si512(table + 64));
     const __m512i high = _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), x, _mm512_loadu_si512(table + 192));
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), low, high);

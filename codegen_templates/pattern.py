@@ -111,6 +111,11 @@ def row_blocks(occupied: np.ndarray, height: int = 0) -> tuple[RowBlock, ...]:
     return tuple(blocks)
 
 
+def keeps_sums(isa: str) -> bool:
+    """Whether the registers hold the sums of a whole block, so that code behind it can take them there."""
+    return isa.startswith("avx512")
+
+
 def dense_blocks(rows: int, offsets: int = 1, height: int = 0) -> tuple[RowBlock, ...]:
     """Blocks of a matrix that is stored whole, for loops of so many offsets a turn."""
     return row_blocks(np.ones((rows, offsets), bool), height)

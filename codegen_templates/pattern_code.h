@@ -7,7 +7,11 @@
 enum { SPARSEC_STREAM_BIAS = 512 };
 
 typedef struct {
+#if defined(__aarch64__) /* emit/code/aarch64.py: what is fetched ahead is fetched by its caller */
+    void (*function)(const void *x, const void *w, void *sums, int64_t quarters);
+#else
     void (*function)(const void *x, const void *w, void *sums, const void *next_code, const void *next_w);
+#endif
     const char *weights;
     /* Of the next block, and how much of them one call fetches. */
     const char *next_code, *next_weights;
@@ -40,11 +44,25 @@ typedef struct {
     uint32_t lanes[SPARSEC_SEGMENTS], added_lanes[SPARSEC_SEGMENTS];
 } sparsec_ending;
 
-/* The block's sums of the activations at `x`, as its `tile`-th tile: into `sums`, or where an ending says. */
-static inline void sparsec_run_block(const sparsec_block *b, const void *x, int64_t tile, void *sums) {
-    b->function(x, b->weights, sums, b->next_code + tile * b->code_step, b->next_weights + tile * b->weights_step);
+/* The block's sums of `columns` columns of activations at `x`, at least: of whole registers. */
+static inline void sparsec_run_columns(const sparsec_block *b, const void *x, int64_t tile, void *sums, int64_t columns) {
+    const char *code = b->next_code + tile * b->code_step, *weights = b->next_weights + tile * b->weights_step;
+#if defined(__aarch64__)
+    for (int64_t i = 0; i < b->code_step; i += 64) __builtin_prefetch(code + i, 0, 2);
+    for (int64_t i = 0; i < b->weights_step; i += 64) __builtin_prefetch(weights + i, 0, 2);
+    b->function(x, b->weights, sums, columns < 16 ? (columns + 3) / 4 : 4);
+#else
+    (void)columns;
+    b->function(x, b->weights, sums, code, weights);
+#endif
 }
 
+/* The block's sums of the activations at `x`, as its `tile`-th tile: into `sums`, or where an ending says. */
+static inline void sparsec_run_block(const sparsec_block *b, const void *x, int64_t tile, void *sums) {
+    sparsec_run_columns(b, x, tile, sums, 16);
+}
+
+#if !defined(__aarch64__)
 /* The arguments of a block that leaves its sums in registers, as sparsec_call_block loads them. */
 typedef struct {
     const void *x, *weights, *start, *next_code, *next_weights;
@@ -62,5 +80,6 @@ static inline sparsec_call sparsec_call_of(const sparsec_block *b, const void *x
     "lea -128(%%rsp), %%rsp\n\tmov (%%rbx), %%rdi\n\tmov 8(%%rbx), %%rsi\n\tmov 16(%%rbx), %%rdx\n\t"                \
     "mov 24(%%rbx), %%rcx\n\tmov 32(%%rbx), %%r8\n\tcall *40(%%rbx)\n\tlea 128(%%rsp), %%rsp"
 #define SPARSEC_CALL_CLOBBERS "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "k1", "k2", "k3", "k4", "k5", "k6", "k7", "cc", "memory"
+#endif
 
 #endif

@@ -10,9 +10,9 @@ import numpy as np
 
 from . import integer, n_of_m
 from .blended import BlendCode, blend_blocks, blend_stream, rows_per_blend
-from .catalogue import find, source
+from .catalogue import find, kept_lower, source
 from .epilogue import FULL_TENSOR, VECTOR_STATEMENTS, EpilogueOp
-from .pattern import MAX_ROWS, PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
+from .pattern import MAX_ROWS, PatternCode, dense_blocks, dense_stream, keeps_sums, row_blocks, rows_per_block, stream
 from .qplanes import GROUP, TILE, Geometry, Planes, groups, tap_offsets, tiles_of, valid_positions
 from .use import AnyCode, Code, KernelUse, Operand, Output, Packed, Pointer, Size, Tensor
 
@@ -168,21 +168,22 @@ def plan_qconv(
         steps = steps[:-1]  # packing saturates there
     multiplier = integer.multiplier(1.0, conv.scale, 1.0 if factor is None else factor)
     bound, added_steps = 0.0, list[_Step]()
-    pointers: list[Pointer] = [Operand(0), *_product(weights, conv, method, rows, run, multiplier)]
+    pointers: list[Pointer] = [Operand(0), *_product(isa, weights, conv, method, rows, run, multiplier)]
     masks, before = valid_positions(*conv.out, conv.pitch)
     pointers += [Packed(masks), Packed(before)]
     scalars: list[Size] = [M, len(weights), *_image_of(conv, weights), tiles, run, conv.out[0] * conv.out[1]]
     macs = _macs(weights, method)
     if added is not None and second is not None:
         added_multiplier = integer.multiplier(1.0, added.conv.scale, 1.0)
-        pointers += [Operand(at), *_product(second, added.conv, added.method, rows, run, added_multiplier)]
+        pointers += [Operand(at), *_product(isa, second, added.conv, added.method, rows, run, added_multiplier)]
         added_steps = _steps(added.epilogue, operands, at + 2)
         bound = _bound(added_steps, added_multiplier)
         scalars += _image_of(added.conv, second)
         macs += _macs(second, added.method)
     text = _Text(steps, conv, factor is not None, _bound(steps, multiplier, bound), added_steps)
     kinds = "_".join(step.op.kind for step in steps)[:40]
-    values = {**text.values(), "adds": added is not None, "changed": rows if low else MAX_ROWS}
+    values = {**text.values(), "adds": added is not None, "in_registers": keeps_sums(isa)}
+    values["changed"] = rows if low else MAX_ROWS
     signature = hashlib.sha256(repr((rows, sorted(values.items()))).encode()).hexdigest()[:8]
     name = f"{row.name}_{kinds}_{signature}"
     symbol = f"sparsec_k_{name}"
@@ -230,18 +231,18 @@ def run_of(tiles: int, depth: int, blocks: int) -> int:
 
 
 def _product(
-    weights: np.ndarray, conv: QConv, method: Method, rows: int, run: int, multiplier: np.ndarray
+    isa: str, weights: np.ndarray, conv: QConv, method: Method, rows: int, run: int, multiplier: np.ndarray
 ) -> list[Pointer]:
     """The stream of weights, where each block's begins, the code, what sums begin with, and their multipliers."""
     units = units_of(weights)
-    code, values, starts = _compiled(units, conv, method, rows, run)
-    start = integer.wrapped(-conv.zero_point * weights.sum((1, 2, 3), dtype=np.int64) + conv.bias)
+    code, values, starts = _compiled(isa, units, conv, method, rows, run)
+    start = integer.wrapped((kept_lower(isa) - conv.zero_point) * weights.sum((1, 2, 3), dtype=np.int64) + conv.bias)
     filled = Packed(_filled(start, len(units))), Packed(_filled(multiplier, len(units)))
     return [Packed(values), Packed(starts), Code(code), *filled]
 
 
 def _compiled(
-    units: np.ndarray, conv: QConv, method: Method, rows: int, run: int
+    isa: str, units: np.ndarray, conv: QConv, method: Method, rows: int, run: int
 ) -> tuple[AnyCode, np.ndarray, np.ndarray]:
     """(code of the blocks of rows, the stream of weights, where each block's begins)."""
     taps = 4 * tap_offsets(conv.x, conv.window)
@@ -249,7 +250,7 @@ def _compiled(
     flat = units.reshape(len(units), -1)
     if method == "dense":
         blocks = dense_blocks(len(units), len(taps), rows)
-        code = PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run, in_registers=True)
+        code = PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run, in_registers=keeps_sums(isa))
         return code, *dense_stream(flat, blocks)
     if method == "n_of_m":
         both = (taps[:, None] + np.array([0, 4 * conv.x.plane])).reshape(-1)
@@ -260,9 +261,9 @@ def _compiled(
     if method == "blend":
         weights = np.ascontiguousarray(flat).view(np.int8)
         blended = blend_blocks(weights != 0)
-        return BlendCode(offsets, blended, run, in_registers=True), *blend_stream(weights, blended)
+        return BlendCode(offsets, blended, run, in_registers=keeps_sums(isa)), *blend_stream(weights, blended)
     blocks = row_blocks(flat != 0, rows)
-    return PatternCode("u8s8", offsets, blocks, tiles=run, in_registers=True), *stream(flat, blocks)
+    return PatternCode("u8s8", offsets, blocks, tiles=run, in_registers=keeps_sums(isa)), *stream(flat, blocks)
 
 
 def _filled(array: np.ndarray, length: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 #ifndef SPARSEC_QPLANES_H
 #define SPARSEC_QPLANES_H
 
-#include "wide.h"
+#include "wide_bytes.h"
 
 enum { SPARSEC_TILE = 16, SPARSEC_GROUP = 4 };
 
@@ -28,9 +28,12 @@ SPARSEC_INLINE __m512i sparsec_every(const uint32_t *from, int64_t step, int64_t
     return _mm512_permutex2var_epi32(low, _mm512_slli_epi32(lane, 1), high);
 }
 
+/* The four bytes of a position that holds the zero point. */
+SPARSEC_INLINE uint32_t sparsec_word(int64_t zero) { return (uint32_t)(zero ^ SPARSEC_LOWER) * 0x01010101u; }
+
 /* Byte j of every position as float32(byte - zero) * scale. */
 SPARSEC_INLINE vf sparsec_dequantized(__m512i bytes, int j, int32_t zero, float scale) {
-    const __m512i byte = _mm512_and_si512(_mm512_srli_epi32(bytes, (unsigned)(8 * j)), _mm512_set1_epi32(255));
+    const __m512i byte = _mm512_and_si512(_mm512_srli_epi32(sparsec_kept(bytes), (unsigned)(8 * j)), _mm512_set1_epi32(255));
     return (vf)_mm512_cvtepi32_ps(_mm512_sub_epi32(byte, _mm512_set1_epi32(zero))) * scale;
 }
 
@@ -46,7 +49,7 @@ SPARSEC_INLINE __m512i sparsec_pack4(const __m512i q[4], int32_t zero) {
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), offset);
     const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), offset);
     const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
-    return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
+    return sparsec_kept(_mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order));
 }
 
 #endif

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from .blended import BlendCode, blend_blocks, blend_stream, rows_per_blend
-from .catalogue import find, source
+from .catalogue import find, kept_lower, source
 from .epilogue import EpilogueOp
 from .gathered import GatherCode, gather_blocks, gather_stream
 from .layout import COLUMNS, ROWS, Layout, panel_shape
@@ -33,7 +33,14 @@ def plan_panels(
     row = find("panels", isa)
     name = "panels" + ("_u8" if quantized else "_f32") + "_planes" * planes + "_signed" * signed
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, quantized=quantized, flip=signed, planes=planes)
+    unit = source(
+        row.template,
+        name,
+        symbol=symbol,
+        quantized=quantized,
+        flip=quantized and signed != (kept_lower(isa) > 0),
+        planes=planes,
+    )
     words = depth // 4 if quantized else depth
     scalars = (columns, words)
     return [

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .catalogue import find, source
+from .catalogue import find, kept_lower, source
 from .epilogue import FULL_TENSOR, NUMBERS, EpilogueOp, epilogue_text, vector_lines
 from .integer import wrapped
 from .layout import ROWS, Layout
@@ -28,9 +28,11 @@ class Quantization:
     scale: Pointer
 
 
-def constant_quantization(weights: np.ndarray, zero: int, scale: np.ndarray, bias: np.ndarray | None) -> Quantization:
+def constant_quantization(
+    weights: np.ndarray, zero: int, scale: np.ndarray, bias: np.ndarray | None, isa: str = "avx512"
+) -> Quantization:
     """For `weights`[M, K] where the zero point of unsigned x is known; `bias` int32[M] is added to the sums."""
-    start = -zero * weights.sum(1, dtype=np.int64) + (0 if bias is None else bias)
+    start = (kept_lower(isa) - zero) * weights.sum(1, dtype=np.int64) + (0 if bias is None else bias)
     return Quantization(Packed(wrapped(start)), Packed(np.ascontiguousarray(scale, np.float32)))
 
 
@@ -42,7 +44,9 @@ def plan_run_quantization(
     M = len(weights)
     name = f"{row.name}_{dtype}"
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, ctype=f"{dtype}_t", shift=128 if dtype == "int8" else 0)
+    unit = source(
+        row.template, name, symbol=symbol, ctype=f"{dtype}_t", shift=(128 if dtype == "int8" else 0) - kept_lower(isa)
+    )
     how = Quantization(Temp("start", "int32", (M,)), Temp("scale", "float32", (M,)))
     bias = np.zeros(M, np.int32) if bias is None else bias
     constants = [wrapped(weights.sum(1, dtype=np.int64)), bias.astype(np.int32), scale.astype(np.float32)]

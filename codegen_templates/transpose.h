@@ -6,6 +6,11 @@
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include "wide_neon.h"
+#endif
+
+#if defined(__AVX512F__) || defined(__aarch64__)
 
 /* to[c * to_row + r] = from[r * from_row + c] for r, c < 16; rows count elements. */
 static inline __attribute__((always_inline)) void sparsec_transpose16(const void *from, int64_t from_row, void *to,

@@ -33,7 +33,7 @@ SPARSEC_INLINE vf vfake_quantize(vf x, const float *how) {
     return ((x + vset(0x1.8p+23f)) - vset(0x1.8p+23f)) * vset(how[1]);
 }
 
-#if defined(__AVX512F__) || defined(SPARSEC_WIDE)
+#if defined(__AVX512F__) || (defined(SPARSEC_WIDE) && !defined(__aarch64__))
 /* 1 - F(t) of the normal distribution for t = 5.5 / 31 * (i + r), |r| <= 1/2: a cubic in r for each i. */
 static const float SPARSEC_NORMAL[4][32] = {
     {0x1.0p-1f, 0x1.b7e654p-2f, 0x1.720722p-2f, 0x1.30688ap-2f, 0x1.e95fdp-3f, 0x1.80071ep-3f,
@@ -122,7 +122,9 @@ SPARSEC_INLINE vf vlogistic(vf x) {
     const __m512 h = sparsec_logistic(_mm512_min_ps(_mm512_set1_ps(0x1.fffffep+3f), w));
     return (vf)_mm512_mask_sub_ps(h, _mm512_movepi32_mask((__m512i)x), _mm512_set1_ps(1.0f), h);
 }
-#else
+#else /* no permutation of a table in registers */
+SPARSEC_INLINE vf vsilu(vf x, float steps) { return x / (vset(1.0f) + vexp(x * vset(steps * -0.86f))); }
+SPARSEC_INLINE vf vlogistic(vf x) { return vsigmoid(x); }
 SPARSEC_INLINE vf vgelu(vf x) { return x * (vset(0.5f) + vset(0.5f) * verf(x * vset(0x1.6a09e6p-1f))); }
 #endif
 

@@ -21,7 +21,7 @@ SPARSEC_INLINE vf vexp(vf x) {
     p = vfma(p, r, vset(0.5f));
     p = vfma(p, r, vset(1.0f));
     p = vfma(p, r, vset(1.0f));
-#if SPARSEC_LANES == 16
+#if defined(__AVX512F__)
     return (vf)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
     const vi whole = (vi)t - 0x4b400000, half = whole >> 1;

@@ -8,6 +8,8 @@
 #define SPARSEC_WIDE 1
 #if defined(__x86_64__)
 #include "wide_avx2.h"
+#elif defined(__aarch64__)
+#include "wide_neon.h"
 #endif
 #include "vector.h"
 

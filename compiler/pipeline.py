@@ -136,24 +136,24 @@ def _dims(c: Compilation) -> tuple[Dim, ...]:
 
 
 def _attention(c: Compilation) -> None:
-    if c.target.isa == "avx512":
+    if c.target.has_byte_tiles:
         c.graph = recognize_attention(c.graph)
         check.check_graph(c.graph)
 
 
 def _quantized_convolutions(c: Compilation) -> None:
-    if c.target.isa == "avx512":
+    if c.target.has_byte_tiles:
         c.graph = quantized_convolutions(c.graph)
         check.check_graph(c.graph)
 
 
 def _plan_planes(c: Compilation) -> None:
-    c.graph = plan_planes(c.graph, _dims(c))
+    c.graph = plan_planes(c.graph, _dims(c), c.target.isa)
     check.check_graph(c.graph)
 
 
 def _fuse_layers(c: Compilation) -> None:
-    c.graph = fuse_layers(c.graph, integer=c.target.isa == "avx512")
+    c.graph = fuse_layers(c.graph, integer=c.target.has_byte_tiles)
     check.check_graph(c.graph)
 
 
@@ -171,8 +171,8 @@ def _choose(c: Compilation) -> None:
 
 
 def _layouts(c: Compilation) -> None:
-    if c.target.isa == "avx512":
-        c.graph = plan_float_planes(plan_layouts(c.graph, _dims(c)))
+    if c.target.has_tiles:
+        c.graph = plan_float_planes(plan_layouts(c.graph, _dims(c), c.target.isa))
         check.check_graph(c.graph)
 
 

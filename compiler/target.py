@@ -26,7 +26,7 @@ class Target:
     cpu: str
     features: str
     isa: str
-    """Which rows of the kernel catalogue apply."""
+    """Which rows of the kernel catalogue apply: its own, and those of the part before a hyphen."""
     vector_bits: int
     requires: tuple[str, ...]
     c_flags: str
@@ -40,6 +40,16 @@ class Target:
     def is_macos(self) -> bool:
         """Whether it is for macOS: then objects are Mach-O files; all others are ELF."""
         return self.triple.split("-")[1].startswith("macos")
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether kernels of 16 columns are there, with the sparse ones among them, and the layouts that they read."""
+        return self.isa.partition("-")[0] in ("avx512", "neon")
+
+    @property
+    def has_byte_tiles(self) -> bool:
+        """The same of bytes."""
+        return self.has_tiles and self.isa != "neon"
 
     @property
     def library_suffix(self) -> str:
@@ -115,6 +125,28 @@ TARGETS: dict[str, Target] = {
             vector_bits=128,
             requires=(),
             **_X86,
+        ),
+        Target(
+            "aarch64-i8mm",
+            "64-bit ARM with int8 matrix products (Cortex-A510 and -X2, Neoverse V1 and N2, Apple M2 and later)",
+            cpu="generic",
+            features="+neon,+dotprod,+i8mm",
+            isa="neon-i8mm",
+            c_flags="-march=armv8.2-a+dotprod+i8mm",
+            vector_bits=128,
+            requires=("dotprod", "i8mm"),
+            **_ARM,
+        ),
+        Target(
+            "aarch64-dotprod",
+            "64-bit ARM with dot products of bytes (Cortex-A55 and -A76, Neoverse N1, Apple M1 and later)",
+            cpu="generic",
+            features="+neon,+dotprod",
+            isa="neon-dotprod",
+            c_flags="-march=armv8.2-a+dotprod",
+            vector_bits=128,
+            requires=("dotprod",),
+            **_ARM,
         ),
         Target(
             "aarch64",

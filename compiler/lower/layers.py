@@ -258,7 +258,7 @@ def _quantization(
     if attrs.get("dynamic"):
         return plan_run_quantization(isa, weights, attrs["scale"], attrs["bias"], operands[3].dtype)
     if "zero_point" in attrs:
-        return [], constant_quantization(weights, attrs["zero_point"], attrs["scale"], attrs["bias"])
+        return [], constant_quantization(weights, attrs["zero_point"], attrs["scale"], attrs["bias"], isa)
     return [], None
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tvm import relax, tirx
 
+from ...codegen_templates.catalogue import has
 from ...codegen_templates.conv import covers
 from ...codegen_templates.planes import ConvGeometry
 from ..graph import Dataflow, Graph, op_name
@@ -18,7 +19,7 @@ def choose_convolutions(graph: Graph, target: Target, smallest: bool = False) ->
 
     `smallest`: no kernel whose constants are larger than the weights.
     """
-    if target.isa != "avx512":
+    if not target.has_tiles:
         return graph
     main = Dataflow.of(graph)
     layers = dict(graph.layers)
@@ -30,8 +31,8 @@ def choose_convolutions(graph: Graph, target: Target, smallest: bool = False) ->
         array, geometry = weights.value.numpy(), ConvGeometry(**layer.attrs)
         if not _known(data) or covers(_size(data), _size(value), array, geometry):
             continue
-        choice = choose_convolution(array, geometry.groups)
-        if choice.kernel == "dense" and not smallest:
+        choice = choose_convolution(array, geometry.groups, target.isa)
+        if choice.kernel == "dense" and has("winograd", target.isa) and not smallest:
             choice = choose_winograd(array, geometry, _size(value)) or choice
         if choice.kernel != "planes":
             layers[name] = replace(layer, attrs={**layer.attrs, "code": choice.kernel, "reason": choice.reason})

@@ -93,15 +93,15 @@ class _Chooser:
         columns: Size = product(tuple(data.ty.shape)[:-1])
         most = upper(columns, self.dims)
         quantized = layer.family == "qlinear"
-        if not quantized and self.target.isa != "avx512":
+        if not quantized and not self.target.has_tiles:
             return
         choose = choose_integer if quantized else choose_float
         try:
             forced = self.forced.get(layer.tensor)
-            choice = choose(array, most, forced, self.smallest)
+            choice = choose(array, most, forced, self.smallest, isa=self.target.isa)
         except ValueError as error:
             raise SparsecError(f"--kernel {layer.tensor}: {error}") from error
-        kernels = predictions(array, most) if self.max_bytes is not None else {}
+        kernels = predictions(array, most, self.target.isa) if self.max_bytes is not None else {}
         if forced is not None and kernels:
             kernels = {forced: kernels.get(forced, Prediction(0.0, array.nbytes))}
         self.chosen.append(_Chosen(name, layer, columns, array.nbytes, choice, kernels))

@@ -20,8 +20,9 @@ import numpy as np
 from tvm import relax
 
 from ...codegen_templates.attention import AttentionParameters, AttentionShape
+from ...codegen_templates.catalogue import LANES, base_isa
 from ...codegen_templates.epilogue import FULL_TENSOR
-from ...codegen_templates.layout import GROUP, PANELS, ROWS, Layout, Quantized, panel_shape
+from ...codegen_templates.layout import COLUMNS, GROUP, PANELS, ROWS, Layout, Quantized, panel_shape
 from ..graph import LAYER_PREFIX, Dataflow, Graph, Layer, constant, free_vars, op_name
 from ..lower.program import Dim, Size
 from ..lower.sizes import product, upper
@@ -45,9 +46,9 @@ _ATTENTION_ROWS = 7.0
 """Quantizing and turning one of Q, K, V inside of attention."""
 
 
-def plan_layouts(graph: Graph, dims: tuple[Dim, ...]) -> Graph:
+def plan_layouts(graph: Graph, dims: tuple[Dim, ...], isa: str) -> Graph:
     """Operands of products on panels become panels; layers write what their readers read."""
-    problem = _Problem(graph, dims)
+    problem = _Problem(graph, dims, isa)
     return _Rewriter(problem, _best(problem)).run() if problem.nodes else graph
 
 
@@ -130,9 +131,11 @@ class _Wanted:
 class _Problem:
     """The graph as tensors, layers with a choice, and what everybody wants."""
 
-    def __init__(self, graph: Graph, dims: tuple[Dim, ...]) -> None:
+    def __init__(self, graph: Graph, dims: tuple[Dim, ...], isa: str) -> None:
         self.graph = graph
         self.dims = dims
+        self.wide = LANES[base_isa(isa)] == COLUMNS
+        """Whether a register holds a row of a panel: attention in float asks for it."""
         self.main = Dataflow.of(graph)
         self.values: Mapping[relax.Var, relax.Expr] = self.main.values()
         self.nodes: dict[relax.Var, _Node] = {}
@@ -158,7 +161,7 @@ class _Problem:
         layer = self.graph.layers.get(op_name(value))
         if layer is None or layer.family not in ("spmm", "layer_norm", "attention", "float_attention"):
             return None
-        if layer.family == "float_attention" and layer.attrs["shape"] is None:
+        if layer.family == "float_attention" and (layer.attrs["shape"] is None or not self.wide):
             return None
         shape = tuple(int(d) if isinstance(d, int) or hasattr(d, "value") else d for d in var.ty.shape)
         kept = 2 if layer.family in ("attention", "float_attention") else 1

@@ -34,15 +34,16 @@ _READERS = ("qconv", "qpool", "qconcat", "qrepeat", "from_planes")
 _WRITERS = ("qconv", "qpool", "qconcat", "qrepeat", "to_planes")
 
 
-def plan_planes(graph: Graph, dims: tuple[Dim, ...]) -> Graph:
+def plan_planes(graph: Graph, dims: tuple[Dim, ...], isa: str) -> Graph:
     """Gives 8-bit images of these layers their type in memory, and convolutions their kernel."""
-    return _Planner(graph, dims).run()
+    return _Planner(graph, dims, isa).run()
 
 
 class _Planner:
-    def __init__(self, graph: Graph, dims: tuple[Dim, ...]) -> None:
+    def __init__(self, graph: Graph, dims: tuple[Dim, ...], isa: str) -> None:
         self.graph = graph
         self.dims = dims
+        self.isa = isa
         self.main = Dataflow.of(graph)
         self.layers: dict[str, Layer] = dict(graph.layers)
         self.parts = {v: e for v, e in self.main.bindings if isinstance(e, relax.TupleGetItem)}
@@ -191,7 +192,7 @@ class _Planner:
         conv = QConv(window, own, attrs["zero_point"], attrs["scale"], attrs["bias"], out[2:], pitch, *ends)
         units = units_of(fields[at + 1].value.numpy())
         columns = upper(out[0], self.dims) * out[2] * out[3]
-        return conv, choose_integer(matrix_of(units), columns, among=methods_of(units))
+        return conv, choose_integer(matrix_of(units), columns, among=methods_of(units), isa=self.isa)
 
     def _part(self, var: relax.Var, index: int) -> relax.Var:
         return next(v for v, e in self.parts.items() if e.tuple_value.same_as(var) and e.index == index)

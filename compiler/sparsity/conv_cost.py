@@ -1,13 +1,15 @@
-"""Which kernel a float32 convolution takes on AVX-512, by predicted cycles per tile of 16 positions."""
+"""Which kernel a float32 convolution takes, by predicted cycles per tile of 16 positions; AArch64: by instructions."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ...codegen_templates.catalogue import base_isa
 from ...codegen_templates.conv_pattern import matrix_of
 from ...codegen_templates.conv_planes import WINOGRAD
 from ...codegen_templates.pattern import rows_per_block
 from ...codegen_templates.planes import ConvGeometry
+from . import neon_cost
 from .cost import CODE_LIMIT, LOAD_CYCLES, Choice, pattern_cost, sparsity_text
 
 _LANES = 16
@@ -17,7 +19,7 @@ _UNROLLED_TAPS = 49
 """Most that a depthwise kernel has a register, or a place of the stack, for."""
 
 
-def choose_convolution(weights: np.ndarray, groups: int) -> Choice:
+def choose_convolution(weights: np.ndarray, groups: int, isa: str = "avx512") -> Choice:
     """For `weights`[O, C / groups, KH, KW] on images of known size.
 
     `pattern`, `dense`: weights compiled into code; `depthwise`; `planes`: the kernel of dense groups.
@@ -35,11 +37,14 @@ def choose_convolution(weights: np.ndarray, groups: int) -> Choice:
     if density > _DENSE:
         return dense
     units = matrix_of(weights, groups)
-    cycles, code_bytes = pattern_cost(units)
+    neon = base_isa(isa) == "neon"
+    cycles, code_bytes = neon_cost.pattern_cost(units) if neon else pattern_cost(units)
     if code_bytes > CODE_LIMIT * weights.nbytes:
         return Choice(dense.kernel, f"{dense.reason}: code would be larger than {CODE_LIMIT:g} times the weights")
     blocks = -(-len(units) // rows_per_block(len(units)))
     dense_cycles = weights.size + LOAD_CYCLES * blocks * weights[0].size
+    if neon:
+        dense_cycles = neon_cost.dense_cost((len(weights), weights[0].size))
     gain = dense_cycles / max(cycles, 1.0)
     reason = f"{taps}{inside}, {sparsity_text(density)}: code predicted at {gain:.2f}x dense"
     return Choice("pattern", f"sparse {reason}", gain) if gain > 1 else Choice(dense.kernel, f"dense {reason}")

@@ -1,23 +1,28 @@
 """Which kernel a product with constant weights takes, by predicted cycles on AVX-512 (measured on one Zen 4 core).
 
+Of AArch64 neon_cost.py predicts.
+
 One function per kernel predicts the cycles of a whole product: what it computes for every tile of 16 columns, and what
 it reads from memory once, weights and code alike. Kernels leave the same epilogue to do, which is not counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...codegen_templates import indexed, n_of_m
 from ...codegen_templates.blended import blend_blocks, rows_per_blend
+from ...codegen_templates.catalogue import base_isa
 from ...codegen_templates.gathered import gather_blocks
 from ...codegen_templates.gemv import MAX_COLUMNS, Storage, stored_bytes
 from ...codegen_templates.pattern import rows_per_block
 from ...codegen_templates.spmm import units_of
+from . import neon_cost
 from .patterns import Pattern, find_pattern
+from .prediction import Prediction, Predictor
 
 _TILE = 16
 LOAD_CYCLES = 0.35
@@ -65,20 +70,16 @@ class Choice:
         return self.kernel.removeprefix("gemv_") if self.kernel.startswith("gemv_") else None
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """`nbytes` of weights and code together."""
-
-    cycles: float
-    nbytes: float
-    is_code: bool = False
+def kernels_of(isa: str, quantized: bool) -> dict[str, Predictor]:
+    """Kernel -> what it is predicted to take; the dense one first."""
+    if base_isa(isa) == "neon":
+        return neon_cost.INTEGER if quantized else neon_cost.FLOAT
+    return INTEGER if quantized else FLOAT
 
 
-Predictor = Callable[[np.ndarray, int], "Prediction | None"]
-"""(weights[M, K], columns) -> the prediction, or None where the kernel is none for them."""
-
-
-def choose_float(weights: np.ndarray, columns: int, forced: str | None = None, smallest: bool = False) -> Choice:
+def choose_float(
+    weights: np.ndarray, columns: int, forced: str | None = None, smallest: bool = False, isa: str = "avx512"
+) -> Choice:
     """For float32 `weights`[M, K] and at most `columns` columns.
 
     `forced` names the kernel; `smallest` asks for the fewest bytes that are not slower than the dense kernel.
@@ -86,7 +87,7 @@ def choose_float(weights: np.ndarray, columns: int, forced: str | None = None, s
     Raises:
         ValueError: `forced` is no kernel for these weights.
     """
-    return _choose(weights, columns, FLOAT, "gemm", forced, smallest)
+    return _choose(weights, columns, kernels_of(isa, False), "gemm", forced, smallest)
 
 
 def choose_integer(
@@ -95,15 +96,18 @@ def choose_integer(
     forced: str | None = None,
     smallest: bool = False,
     among: Sequence[str] | None = None,
+    isa: str = "avx512",
 ) -> Choice:
     """The same for int8 `weights`[M, K], K a multiple of 4; `among` names the kernels that the caller can use."""
-    kernels = INTEGER if among is None else {name: INTEGER[name] for name in among}
+    kernels = kernels_of(isa, True)
+    if among is not None:
+        kernels = {name: kernels[name] for name in among if name in kernels}
     return _choose(weights, columns, kernels, "dense", forced, smallest)
 
 
-def predictions(weights: np.ndarray, columns: int) -> dict[str, Prediction]:
+def predictions(weights: np.ndarray, columns: int, isa: str = "avx512") -> dict[str, Prediction]:
     """Every kernel that can compute float32 or int8 `weights`[M, K], with what it is predicted to take."""
-    kernels = INTEGER if weights.dtype == np.int8 else FLOAT
+    kernels = kernels_of(isa, weights.dtype == np.int8)
     found = find_pattern(weights)
     predicted = {name: predict(weights, columns) for name, predict in kernels.items() if not _hopeless(name, found)}
     return {name: one for name, one in predicted.items() if one is not None}
@@ -284,7 +288,6 @@ INTEGER: dict[str, Predictor] = {
     "gemv_mask": _gemv_u8s8("mask"),
     "gemv_mask4": _gemv_u8s8("mask4"),
 }
-"""Kernel -> what it is predicted to take; the dense one first."""
 
 
 def pattern_cost(units: np.ndarray) -> tuple[float, float]:

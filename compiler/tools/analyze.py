@@ -62,7 +62,7 @@ def analyze(
     if sparsity is not None and not 0 <= sparsity < 1:
         raise SparsecError(f"a sparsity of {sparsity} is not between 0 and 1")
     row = resolve(target)
-    if row.isa != "avx512":
+    if not row.has_tiles:
         raise TargetError(f"target {row.name} has no sparse kernels yet; --target avx512 has")
     options = Options((row,), Path(os.devnull), dims=dict(dims or {}), shapes=dict(shapes or {}))
     compilation = run_until(model, options, "fuse_layers")
@@ -84,14 +84,18 @@ def _rows(c: Compilation, bounds: tuple[Dim, ...], sparsity: float | None, patte
             continue
         data, weights = value.args[1].fields[:2]
         columns = upper(product(tuple(data.ty.shape)[:-1]), bounds)
-        rows.append(_row(layer, np.ascontiguousarray(weights.value.numpy().T), columns, sparsity, pattern))
+        rows.append(
+            _row(layer, np.ascontiguousarray(weights.value.numpy().T), columns, sparsity, pattern, c.target.isa)
+        )
     return rows
 
 
-def _row(layer: Layer, weights: np.ndarray, columns: int, sparsity: float | None, pattern: str) -> LayerAnalysis:
+def _row(
+    layer: Layer, weights: np.ndarray, columns: int, sparsity: float | None, pattern: str, isa: str
+) -> LayerAnalysis:
     choose = choose_integer if layer.family == "qlinear" else choose_float
     M, K = weights.shape
-    choice = choose(weights, columns)
+    choice = choose(weights, columns, isa=isa)
     zero = weights == 0
     blocks = zero[:, : K // 4 * 4].reshape(M, -1, 4).all(2)
     return LayerAnalysis(
@@ -105,5 +109,5 @@ def _row(layer: Layer, weights: np.ndarray, columns: int, sparsity: float | None
         kernel=choice.kernel,
         reason=choice.reason,
         gain=choice.gain,
-        imposed=None if sparsity is None else choose(impose(weights, sparsity, pattern), columns),
+        imposed=None if sparsity is None else choose(impose(weights, sparsity, pattern), columns, isa=isa),
     )

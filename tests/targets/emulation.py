@@ -42,6 +42,8 @@ MACHINES = (
     Machine("x86-64", "x86_64-linux-musl", ("qemu-x86_64", "-cpu", "Nehalem")),
     Machine("avx2", "x86_64-linux-musl", ("qemu-x86_64", "-cpu", "Haswell")),
     Machine("aarch64", "aarch64-linux-musl", ("qemu-aarch64", "-cpu", "cortex-a53")),
+    Machine("aarch64-dotprod", "aarch64-linux-musl", ("qemu-aarch64", "-cpu", "cortex-a76")),
+    Machine("aarch64-i8mm", "aarch64-linux-musl", ("qemu-aarch64", "-cpu", "max")),
     Machine("armv7", "arm-linux-musleabihf", ("qemu-arm", "-cpu", "cortex-a9")),
     Machine("riscv64", "riscv64-linux-musl", ("qemu-riscv64",)),
     Machine("generic", "riscv64-linux-musl", ("qemu-riscv64",)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from emulation import MACHINES, Program, native_targets
+from emulation import MACHINES, Machine, Program, native_targets
 from generators.mobilenetv2 import MobileNetConfig, mobilenetv2
 from generators.resnet50 import ResNetConfig, resnet50
 from small_models import CONVNET_DIMS, LOOKUP_DIMS, convnet, lookup
@@ -68,3 +68,15 @@ def test_float_models(machine, tmp_path):
         program = Program(make(), machine, tmp_path / name, dims=dims)
         found = np.frombuffer(program.run(inputs, size), np.float32).reshape(answer.shape)
         np.testing.assert_allclose(found, answer, atol=1e-5 * np.abs(answer).max())
+
+
+@pytest.mark.parametrize(("target", "cpu", "missing"), [("aarch64-dotprod", "cortex-a53", "dotprod"),
+                                                        ("aarch64-i8mm", "cortex-a76", "i8mm")])  # fmt: skip
+def test_a_cpu_that_lacks_the_instructions_is_refused(target, cpu, missing, tmp_path):
+    machine = Machine(target, "aarch64-linux-musl", ("qemu-aarch64", "-cpu", cpu))
+    if machine.missing():
+        pytest.skip(machine.missing())
+    program = Program(lookup(), machine, tmp_path, dims={"batch": 1, "words": 1})
+    inputs = {"ids": np.zeros(1, np.int64), "bias": np.zeros(8, np.float32)}
+    with pytest.raises(RuntimeError, match=f"needs {missing}; this CPU has .*: build for a target it has"):
+        program.run(inputs)

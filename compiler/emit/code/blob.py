@@ -8,7 +8,10 @@ from pathlib import Path
 from ...lower.program import CodeBlob, Program
 from ...target import Target
 from ..assembler import CODE, Directives
-from . import x86
+from . import aarch64, x86
+
+_WRITERS = {"x86_64": x86.encode, "aarch64": aarch64.encode}
+"""By machine."""
 
 
 def code_blobs(programs: Iterable[Program]) -> list[CodeBlob]:
@@ -26,7 +29,7 @@ def write_code(folder: Path, blobs: list[CodeBlob], target: Target) -> tuple[str
     at = 0
     with (folder / "code.bin").open("wb") as file:
         for blob in blobs:
-            data = x86.encode(blob.pattern)
+            data = _WRITERS[target.machine](blob.pattern)
             sizes[blob.name] = len(data)
             file.write(data)
             name = f"sparsec_code_{blob.name}"

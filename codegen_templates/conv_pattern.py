@@ -140,8 +140,8 @@ def whole_tensors(epilogue: tuple[EpilogueOp, ...]) -> dict[str, int]:
 def _lanes(name: str, whole: bool) -> str:
     """C: the values of an epilogue's tensor that belong to the lanes of a tile."""
     if not whole:
-        return f"vset(l->{name}[channel])"
-    return f"sparsec_gathered(l->{name} + (n * l->channels + channel) * l->{name}_plane, {name}_from)"
+        return f"vset({name}[channel])"
+    return f"sparsec_gathered({name} + (n * channels + channel) * {name}_plane, {name}_from)"
 
 
 def matrix_of(weights: np.ndarray, groups: int) -> np.ndarray:

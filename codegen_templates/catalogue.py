@@ -11,11 +11,19 @@ from .use import Source
 
 LANES = {"avx512": 16, "avx2": 8, "generic": 4, "neon": 4}
 """Float32 values in one vector register, by ISA."""
-TILES = ("avx512", "neon")
+TILES = ("avx512", "avx2", "neon")
 """ISAs whose kernels work on tiles of 16 columns."""
-BYTE_TILES = ("avx512", "neon-dotprod")
+BYTE_TILES = ("avx512", "avx2", "neon-dotprod")
 """The same of bytes."""
-_INCLUDES = {"neon-dotprod": "neon", "neon-i8mm": "neon-dotprod"}
+_X86_TILES = ("avx512", "avx2")
+_INCLUDES = {
+    "avx512-novnni": "avx512",
+    "avx2-vnni": "avx2",
+    "neon-dotprod": "neon",
+    "neon-i8mm": "neon-dotprod",
+}
+_LACKS = {"avx512-novnni": ("blended_u8s8", "gathered_u8s8", "qconv_blend", "qconv_n_of_m")}
+"""Families that need an instruction which is not there."""
 
 
 def base_isa(isa: str) -> str:
@@ -88,23 +96,23 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain(
         "gemv_f32_mask",
         "few columns, 16 outputs in lanes, zeros not stored: a bit per weight; epilogue",
-        ("avx512",),
+        _X86_TILES,
         "gemv",
     ),
-    *_plain("gemv_u8s8_dense", "few columns, 16 outputs in lanes, exact int32 sums; epilogue", ("avx512",), "gemv"),
-    *_plain("gemv_u8s8_mask", "the same, zeros not stored: a bit per weight", ("avx512",), "gemv"),
-    *_plain("gemv_u8s8_mask4", "the same, blocks of 1x4 zeros not stored: a bit per block", ("avx512",), "gemv"),
+    *_plain("gemv_u8s8_dense", "few columns, 16 outputs in lanes, exact int32 sums; epilogue", _X86_TILES, "gemv"),
+    *_plain("gemv_u8s8_mask", "the same, zeros not stored: a bit per weight", _X86_TILES, "gemv"),
+    *_plain("gemv_u8s8_mask4", "the same, blocks of 1x4 zeros not stored: a bit per block", _X86_TILES, "gemv"),
     *_plain(
         "n_of_m_u8s8",
         "int8 W·X with at most 4 of 8 weights (2:4, 4:8), places as data; epilogue",
-        ("avx512",),
+        _X86_TILES,
         "n_of_m",
     ),
     *(
         row
         for kind in ("f32", "u8s8")
         for shared, rows in ((1, "the pattern as data"), (2, "for two rows"), (4, "for four rows"))
-        for row in _plain(f"indexed{shared}_{kind}", f"sparse {kind} W·X, {rows}; epilogue", ("avx512",), "indexed")
+        for row in _plain(f"indexed{shared}_{kind}", f"sparse {kind} W·X, {rows}; epilogue", _X86_TILES, "indexed")
     ),
     *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", BYTE_TILES, "spmm"),
     *(
@@ -173,6 +181,8 @@ def find(family: str, isa: str) -> Kernel:
 
 
 def _row(family: str, isa: str) -> Kernel | None:
+    if family in _LACKS.get(isa, ()):
+        return None
     rows = {kernel.isa: kernel for kernel in CATALOGUE if kernel.family == family}
     while isa not in rows and isa in _INCLUDES:
         isa = _INCLUDES[isa]

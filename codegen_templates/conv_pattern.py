@@ -12,15 +12,11 @@ from .pattern import (
     MOST_ROWS,
     MOST_SEGMENTS,
     Ending,
-    PatternCode,
-    dense_blocks,
-    dense_stream,
     keeps_sums,
-    row_blocks,
     rows_per_block,
-    stream,
 )
 from .planes import ConvGeometry, Planes, plain_planes, tap_offsets, tile_segments
+from .row_code import dense_code, sparse_code
 from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, product
 
 _RUN_BYTES = 512 << 10
@@ -63,19 +59,13 @@ def plan_pattern(
     ending = _ending(epilogue, target, tensors, tables) if keeps_sums(isa) else None
     height = min(O, MOST_ROWS) if keeps_sums(isa) and not dense else rows_per_block(O)
     if dense:
-        blocks = dense_blocks(O, len(taps), height)
-        values, starts = dense_stream(units, blocks)
-        code = PatternCode("f32", taps, blocks, channels, 4 * planes.plane, run, True, ending=ending)
+        code, values, starts = dense_code(
+            isa, "f32", units, taps, 4 * planes.plane, height, tiles=run, fetch_activations=True, ending=ending
+        )
     else:
-        blocks = row_blocks(units != 0, height)
-        values, starts = stream(units, blocks)
-        code = PatternCode(
-            "f32",
-            (4 * planes.plane * np.arange(channels)[:, None] + taps).reshape(-1),
-            blocks,
-            tiles=run,
-            fetch_activations=True,
-            ending=ending,
+        offsets = (4 * planes.plane * np.arange(channels)[:, None] + taps).reshape(-1)
+        code, values, starts = sparse_code(
+            isa, "f32", units, offsets, height, tiles=run, fetch_activations=True, ending=ending
         )
     row = find("conv2d_dense" if dense else "conv2d_sparse", isa)
     text = epilogue_text(epilogue)
@@ -106,7 +96,7 @@ def plan_pattern(
         *([] if ending is None else [ending.segments, ending.added_segments]),
     )
     images: Size = out.shape[0]
-    extent = images * (len(blocks) * tiles)
+    extent = images * (len(code.blocks) * tiles)
     per_position = weights.size if dense else int(np.count_nonzero(weights))
     macs = product((images, target.height, target.width)) * per_position
     return KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, "", macs, images=images)

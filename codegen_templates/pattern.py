@@ -45,11 +45,18 @@ class Ending:
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Units in the order of the stream: sorted by k, then by row; `row` counts inside the block."""
+    """Units in the order of the stream: by slice, then k, then row; `row` counts inside the block."""
 
     rows: int
     k: np.ndarray
     row: np.ndarray
+    height: int = 0
+    """Not 0: rows of a slice; so many are summed at a time."""
+
+    def slices(self) -> list[tuple[int, int]]:
+        """First row and last row + 1 of each."""
+        step = self.height or self.rows
+        return [(first, min(first + step, self.rows)) for first in range(0, self.rows, step)]
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,9 @@ class PatternCode:
     """
 
     kind: str
-    """`f32`: float multiply-add; `u8s8`: four products of u8 by s8, added to an int32; `n_of_m`: n_of_m.py, a loop over
-    two units for each k of a block, sums in registers."""
+    """`f32`: float multiply-add; `u8s8`: four products of u8 by s8, added to an int32; `u8s16`: the same with weights
+    in 16 bits, the two of even k in one place of the stream, those of odd k in the next; `n_of_m`: n_of_m.py, a loop
+    over two units for each k of a block, sums in registers."""
     offsets: np.ndarray
     blocks: tuple[RowBlock, ...]
     turns: int = 1
@@ -79,17 +87,20 @@ class PatternCode:
     in_registers: bool = False
     """Whether sums begin with a number per row, and stay in the registers instead of being stored."""
     ending: Ending | None = None
+    isa: str = "avx512"
+    """For which the units are ordered (row_code.py)."""
 
     def digest(self) -> str:
         """Of everything that the code depends on."""
         digest = hashlib.sha256(
             f"{self.kind} {self.turns} {self.turn_bytes} {self.tiles} {self.resumes} {self.in_registers} ".encode()
         )
+        digest.update(self.isa.encode())
         if self.ending is not None:
             digest.update(repr(self.ending).encode())
         digest.update(self.offsets.astype(np.int64).tobytes())
         for block in self.blocks:
-            digest.update(f"{block.rows} {len(block.k)} ".encode())
+            digest.update(f"{block.rows} {block.height} {len(block.k)} ".encode())
             digest.update(block.k.tobytes())
             digest.update(block.row.tobytes())
         return digest.hexdigest()[:16]

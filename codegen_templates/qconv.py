@@ -10,10 +10,11 @@ import numpy as np
 
 from . import integer, n_of_m
 from .blended import BlendCode, blend_blocks, blend_stream, rows_per_blend
-from .catalogue import find, kept_lower, source
+from .catalogue import find, has, kept_lower, source
 from .epilogue import FULL_TENSOR, VECTOR_STATEMENTS, EpilogueOp
-from .pattern import MAX_ROWS, PatternCode, dense_blocks, dense_stream, keeps_sums, row_blocks, rows_per_block, stream
+from .pattern import MAX_ROWS, PatternCode, dense_blocks, keeps_sums, rows_per_block
 from .qplanes import GROUP, TILE, Geometry, Planes, groups, tap_offsets, tiles_of, valid_positions
+from .row_code import dense_code, sparse_code
 from .use import AnyCode, Code, KernelUse, Operand, Output, Packed, Pointer, Size, Tensor
 
 Method: TypeAlias = Literal["dense", "pattern", "blend", "n_of_m"]
@@ -125,10 +126,15 @@ def matrix_of(units: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(units.reshape(len(units), -1)).view(np.int8)
 
 
-def methods_of(units: np.ndarray) -> tuple[Method, ...]:
+def methods_of(units: np.ndarray, isa: str) -> tuple[Method, ...]:
     """Those that can compute a convolution."""
     fitting = units.shape[1] % 2 == 0 and n_of_m.fits(matrix_of(units))
-    return tuple(method for method in METHODS if fitting or method != "n_of_m")
+    return tuple(method for method in methods_for(isa) if fitting or method != "n_of_m")
+
+
+def methods_for(isa: str) -> tuple[Method, ...]:
+    """Those that an ISA has."""
+    return tuple(method for method, family in _FAMILIES.items() if has(family, isa))
 
 
 def takes_tensor(op: EpilogueOp) -> bool:
@@ -249,9 +255,7 @@ def _compiled(
     depth = units.shape[1]
     flat = units.reshape(len(units), -1)
     if method == "dense":
-        blocks = dense_blocks(len(units), len(taps), rows)
-        code = PatternCode("u8s8", taps, blocks, depth, 4 * conv.x.plane, run, in_registers=keeps_sums(isa))
-        return code, *dense_stream(flat, blocks)
+        return dense_code(isa, "u8s8", flat, taps, 4 * conv.x.plane, rows, tiles=run, in_registers=keeps_sums(isa))
     if method == "n_of_m":
         both = (taps[:, None] + np.array([0, 4 * conv.x.plane])).reshape(-1)
         blocks = dense_blocks(len(units), len(taps), rows)
@@ -262,8 +266,7 @@ def _compiled(
         weights = np.ascontiguousarray(flat).view(np.int8)
         blended = blend_blocks(weights != 0)
         return BlendCode(offsets, blended, run, in_registers=keeps_sums(isa)), *blend_stream(weights, blended)
-    blocks = row_blocks(flat != 0, rows)
-    return PatternCode("u8s8", offsets, blocks, tiles=run, in_registers=keeps_sums(isa)), *stream(flat, blocks)
+    return sparse_code(isa, "u8s8", flat, offsets, rows, tiles=run, in_registers=keeps_sums(isa))
 
 
 def _filled(array: np.ndarray, length: int) -> np.ndarray:

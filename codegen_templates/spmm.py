@@ -11,7 +11,8 @@ from .catalogue import find, kept_lower, source
 from .epilogue import EpilogueOp
 from .gathered import GatherCode, gather_blocks, gather_stream
 from .layout import COLUMNS, ROWS, Layout, panel_shape
-from .pattern import PatternCode, dense_blocks, dense_stream, row_blocks, rows_per_block, stream
+from .pattern import rows_per_block
+from .row_code import dense_code, sparse_code
 from .tile_epilogue import Quantization, tile_epilogue
 from .use import OUT, AnyCode, Code, KernelUse, Operand, Packed, Size, Temp, ceil_div
 
@@ -87,9 +88,7 @@ def plan_spmm(
     tiles = _tiles(columns, run)
     code: AnyCode
     if method == "dense":
-        blocks = dense_blocks(M)
-        values, starts = dense_stream(units, blocks)
-        code = PatternCode(kind, np.zeros(1, np.int64), blocks, units.shape[1], step, tiles)
+        code, values, starts = dense_code(isa, kind, units, np.zeros(1, np.int64), step, tiles=tiles)
     elif method == "blend":
         blended = blend_blocks(weights != 0)
         values, starts = blend_stream(weights, blended)
@@ -99,9 +98,7 @@ def plan_spmm(
         values, starts = gather_stream(weights, gathered)
         code = GatherCode(COLUMNS * np.arange(weights.shape[1]), gathered, tiles)
     else:
-        blocks = row_blocks(units != 0)
-        values, starts = stream(units, blocks)
-        code = PatternCode(kind, step * np.arange(units.shape[1]), blocks, tiles=tiles)
+        code, values, starts = sparse_code(isa, kind, units, step * np.arange(units.shape[1]), tiles=tiles)
     rows = rows_per_blend(M) if method == "blend" else rows_per_block(M)
     finish = tile_epilogue(epilogue, quantization, layouts, first_extra)
     name = f"{row.name}_r{rows}_{finish.suffix}".rstrip("_")
@@ -147,17 +144,15 @@ def _plan_parts(
     uses = []
     for first in range(0, depth, width):
         part = slice(first, first + width)
-        blocks = row_blocks(units[:, part] != 0)
-        values, starts = stream(units[:, part], blocks)
         offsets = 4 * COLUMNS * np.arange(depth)[part]
-        code = PatternCode("f32", offsets, blocks, tiles=tiles, resumes=first > 0)
+        code, values, starts = sparse_code(isa, "f32", units[:, part], offsets, tiles=tiles, resumes=first > 0)
         is_last = first + width >= depth
         name = f"{row.name}_r{rows}_{finish.suffix if is_last else ''}_kept".replace("__", "_")
         symbol = f"sparsec_k_{name}"
         unit = source(row.template, name, symbol=symbol, rows=rows, e=finish.values if is_last else None, kept=True)
         pointers = (Operand(0), Packed(values), Packed(starts), Code(code), kept, *(finish.pointers if is_last else ()))
         scalars = (M, columns, 4 * depth * COLUMNS, run)
-        extent = ceil_div(columns, run) * len(blocks)
+        extent = ceil_div(columns, run) * len(code.blocks)
         why = f"{reason}; k in {parts} parts"
         macs = columns * int(np.count_nonzero(weights[:, part]))
         outputs = finish.n_outputs if is_last else 1

@@ -75,6 +75,8 @@ SPARSEC_TWO(adds_epu8)
 SPARSEC_TWO(packs_epi32)
 SPARSEC_TWO(packus_epi16)
 SPARSEC_TWO(max_epu8)
+SPARSEC_TWO(min_epi32)
+SPARSEC_TWO(min_epu32)
 SPARSEC_TWO(shuffle_epi8)
 SPARSEC_TWO(unpacklo_epi32)
 SPARSEC_TWO(unpackhi_epi32)
@@ -240,8 +242,16 @@ SPARSEC_PAIR __m512 sparsec512_permutex2var_ps(__m512 a, __m512i index, __m512 b
 SPARSEC_PAIR __m512i sparsec512_permutex2var_epi32(__m512i a, __m512i index, __m512i b) {
     return (__m512i)sparsec512_permutex2var_ps((__m512)a, index, (__m512)b);
 }
+/* The same of one vector. */
+SPARSEC_PAIR __m256 sparsec_half_of_one(__m256i index, __m512 a) {
+    return _mm256_blendv_ps(_mm256_permutevar8x32_ps(sparsec_low_ps(a), index), _mm256_permutevar8x32_ps(sparsec_high_ps(a), index),
+                            (__m256)_mm256_slli_epi32(index, 28));
+}
+SPARSEC_PAIR __m512 sparsec512_permutexvar_ps(__m512i index, __m512 a) {
+    return sparsec_join_ps(sparsec_half_of_one(sparsec_low(index), a), sparsec_half_of_one(sparsec_high(index), a));
+}
 SPARSEC_PAIR __m512i sparsec512_permutexvar_epi32(__m512i index, __m512i a) {
-    return sparsec512_permutex2var_epi32(a, (__m512i)((sparsec_i16)index & 15), a);
+    return (__m512i)sparsec512_permutexvar_ps(index, (__m512)a);
 }
 #define sparsec512_shuffle_ps(a, b, how)                                               \
     sparsec_join_ps(_mm256_shuffle_ps(sparsec_low_ps(a), sparsec_low_ps(b), how),      \
@@ -327,6 +337,8 @@ SPARSEC_PAIR __m512 sparsec512_scalef_ps(__m512 a, __m512 b) {
 #define _mm512_maskz_mov_epi32 sparsec512_maskz_mov_epi32
 #define _mm512_max_epu8 sparsec512_max_epu8
 #define _mm512_max_ps sparsec512_max_ps
+#define _mm512_min_epi32 sparsec512_min_epi32
+#define _mm512_min_epu32 sparsec512_min_epu32
 #define _mm512_min_ps sparsec512_min_ps
 #define _mm512_movepi32_mask sparsec512_movepi32_mask
 #define _mm512_mul_ps sparsec512_mul_ps
@@ -337,6 +349,7 @@ SPARSEC_PAIR __m512 sparsec512_scalef_ps(__m512 a, __m512 b) {
 #define _mm512_permutex2var_epi32 sparsec512_permutex2var_epi32
 #define _mm512_permutex2var_ps sparsec512_permutex2var_ps
 #define _mm512_permutexvar_epi32 sparsec512_permutexvar_epi32
+#define _mm512_permutexvar_ps sparsec512_permutexvar_ps
 #undef _mm512_reduce_ps
 #define _mm512_reduce_ps sparsec512_reduce_ps
 #undef _mm512_roundscale_ps

@@ -44,7 +44,7 @@ class Target:
     @property
     def has_tiles(self) -> bool:
         """Whether kernels of 16 columns are there, with the sparse ones among them, and the layouts that they read."""
-        return self.isa.partition("-")[0] in ("avx512", "neon")
+        return self.isa.partition("-")[0] in ("avx512", "avx2", "neon")
 
     @property
     def has_byte_tiles(self) -> bool:
@@ -102,6 +102,29 @@ TARGETS: dict[str, Target] = {
                 "avx512vbmi",
                 "avx512vbmi2",
             ),
+            **_X86,
+        ),
+        Target(
+            "avx512-novnni",
+            "x86-64 with AVX-512 but without VNNI (Skylake-X and -SP)",
+            cpu="x86-64-v4",
+            features="",
+            isa="avx512-novnni",
+            c_flags="-march=x86-64-v4 -mprefer-vector-width=512",
+            tuning=("-mprefer-vector-width=512",),
+            vector_bits=512,
+            requires=("avx2", "fma", "bmi2", "f16c", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"),
+            **_X86,
+        ),
+        Target(
+            "avx2-vnni",
+            "x86-64 with AVX2 and AVX-VNNI (Alder Lake and later)",
+            cpu="x86-64-v3",
+            features="+avxvnni",
+            isa="avx2-vnni",
+            c_flags="-march=x86-64-v3 -mavxvnni",
+            vector_bits=256,
+            requires=("avx2", "fma", "bmi2", "f16c", "avxvnni"),
             **_X86,
         ),
         Target(

@@ -192,7 +192,7 @@ class _Planner:
         conv = QConv(window, own, attrs["zero_point"], attrs["scale"], attrs["bias"], out[2:], pitch, *ends)
         units = units_of(fields[at + 1].value.numpy())
         columns = upper(out[0], self.dims) * out[2] * out[3]
-        return conv, choose_integer(matrix_of(units), columns, among=methods_of(units), isa=self.isa)
+        return conv, choose_integer(matrix_of(units), columns, among=methods_of(units, self.isa), isa=self.isa)
 
     def _part(self, var: relax.Var, index: int) -> relax.Var:
         return next(v for v, e in self.parts.items() if e.tuple_value.same_as(var) and e.index == index)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...codegen_templates import indexed, n_of_m
 from ...codegen_templates.blended import blend_blocks, rows_per_blend
-from ...codegen_templates.catalogue import base_isa
+from ...codegen_templates.catalogue import base_isa, has
 from ...codegen_templates.gathered import gather_blocks
 from ...codegen_templates.gemv import MAX_COLUMNS, Storage, stored_bytes
 from ...codegen_templates.pattern import rows_per_block
@@ -51,6 +51,8 @@ _EXPAND_BANDWIDTH = {"f32": 6.5, "u8s8": 16.0}
 _COLUMN_CYCLES = 0.9
 _MARGIN = 1.03
 """A prediction must be so much better than the dense kernel's."""
+_NOT_EVERYWHERE = {"blend": "blended_u8s8", "gather": "gathered_u8s8"}
+"""Kernel -> the catalogue's family that some ISAs lack."""
 CODE_LIMIT = 2.0
 """Code and its weights may take this many times the bytes of the dense weights."""
 
@@ -74,7 +76,8 @@ def kernels_of(isa: str, quantized: bool) -> dict[str, Predictor]:
     """Kernel -> what it is predicted to take; the dense one first."""
     if base_isa(isa) == "neon":
         return neon_cost.INTEGER if quantized else neon_cost.FLOAT
-    return INTEGER if quantized else FLOAT
+    kernels = INTEGER if quantized else FLOAT
+    return {name: one for name, one in kernels.items() if has(_NOT_EVERYWHERE.get(name, "panels"), isa)}
 
 
 def choose_float(

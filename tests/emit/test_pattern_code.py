@@ -12,6 +12,7 @@ from sparsec.codegen_templates.blended import BlendCode, blend_blocks
 from sparsec.codegen_templates.epilogue import EpilogueOp
 from sparsec.codegen_templates.gathered import GatherCode, gather_blocks
 from sparsec.codegen_templates.pattern import Ending, PatternCode, dense_blocks, row_blocks, rows_per_block
+from sparsec.codegen_templates.row_code import dense_code, sparse_code
 from sparsec.compiler.emit.code.x86 import assembler, encode, encode_block, lines_ahead
 
 
@@ -19,7 +20,7 @@ def assembled(text: str, folder) -> bytes:
     """The .text section that clang makes of it."""
     (folder / "block.s").write_text(f".intel_syntax noprefix\n.text\n{text}")
     zig = [sys.executable, "-m", "ziglang"]
-    flags = ["-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64_v4+avx512vnni+avx512vbmi"]
+    flags = ["-target", "x86_64-linux-gnu.2.17", "-mcpu=x86_64_v4+avx512vnni+avx512vbmi+avxvnni"]
     subprocess.run([*zig, "cc", *flags, "-c", "block.s", "-o", "block.o"], cwd=folder, check=True)
     from elftools.elf.elffile import ELFFile
 
@@ -143,5 +144,35 @@ def test_an_empty_blended_block(tmp_path):
 def test_blocks_of_n_of_m_are_loops(rows, taps, turns, tiles, tmp_path):
     blocks = dense_blocks(rows, taps, 24)
     code = PatternCode("n_of_m", 36 * np.arange(2 * taps), blocks, turns, 1280, tiles, in_registers=True)
+    for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
+        assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
+
+
+ISAS = ("avx2", "avx2-vnni", "avx2-vnni-evex", "avx512-novnni")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kind", ["f32", "u8s8"])
+@pytest.mark.parametrize(("rows", "depth", "density"), [(28, 40, 0.5), (3, 7, 0.9), (17, 300, 0.2), (0, 0, 0)])
+def test_slices(isa, kind, rows, depth, density, tmp_path):
+    """Blocks that are summed a few rows at a time; bytes that 16 bits do not hold come twice."""
+    rng = np.random.default_rng(rows)
+    rows, depth = max(rows, 5), max(depth, 8)
+    units = rng.integers(-(1 << 31), 1 << 31, (rows, depth)).astype(np.int32) * (rng.random((rows, depth)) < density)
+    code, values, starts = sparse_code(
+        isa, kind, units, 9 * 64 * np.arange(depth), tiles=3, fetch_activations=True, resumes=rows == 17
+    )
+    assert starts[-1] == len(values) == sum(len(b.k) for b in code.blocks)
+    for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
+        assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kind", ["f32", "u8s8"])
+@pytest.mark.parametrize("taps", [1, 9])
+def test_slices_of_dense_blocks(isa, kind, taps, tmp_path):
+    units = np.ones((50, taps * 64), np.int32)
+    code, values, starts = dense_code(isa, kind, units, 4 * np.arange(taps), 640, tiles=7, fetch_activations=True)
+    assert starts[-1] == len(values)
     for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
         assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)

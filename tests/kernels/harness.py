@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from itertools import pairwise
@@ -18,10 +19,12 @@ import numpy as np
 import pytest
 from emulated import run_emulated
 
-from sparsec.codegen_templates.use import Code, KernelUse, Operand, Packed, Temp
+from sparsec.codegen_templates.catalogue import has
+from sparsec.codegen_templates.pattern import PatternCode
+from sparsec.codegen_templates.use import AnyCode, Code, KernelUse, Operand, Packed, Temp
 from sparsec.compiler.emit.code.x86 import encode
 from sparsec.compiler.emit.toolchain import kernel_flags
-from sparsec.compiler.target import TARGETS, host_features
+from sparsec.compiler.target import TARGETS, Target, host_features
 from sparsec.runtime_stub.cpu import host_machine
 
 _FOLDER = Path(tempfile.mkdtemp(prefix="sparsec-kernels-"))
@@ -31,13 +34,27 @@ _GUARD = 64
 
 def host_targets() -> list:
     """One pytest parameter per target; those that this CPU cannot run are skipped, saying so."""
-    have = host_features()
     rows = []
     for target in TARGETS.values():
-        fits = target.machine == host_machine() and have.issuperset(target.requires)
+        fits = target.machine == host_machine() and _runs(target)
         marks = [] if fits else [pytest.mark.skip(reason=f"this CPU does not have {target.name}")]
         rows.append(pytest.param(target, id=target.name, marks=marks))
     return rows
+
+
+def tile_targets(family: str = "panels") -> list:
+    """Those with kernels of 16 columns, a family of them."""
+    return [p for p in host_targets() if p.values[0].has_tiles and has(family, p.values[0].isa)]
+
+
+def _runs(target: Target) -> bool:
+    return _in_evex(target) or host_features().issuperset(target.requires)
+
+
+def _in_evex(target: Target) -> bool:
+    """Whether what this CPU lacks of a target is AVX-VNNI alone: its instructions have a form with AVX-512's prefix."""
+    missing = set(target.requires) - host_features()
+    return missing == {"avxvnni"} and host_features() >= {"avx512vnni", "avx512vl"}
 
 
 @cache
@@ -53,12 +70,26 @@ def _library(target_name: str, texts: tuple[tuple[str, str], ...]) -> ctypes.CDL
     for name, text in texts:
         (folder / f"{name}.c").write_text(text)
         names.append(f"{name}.c")
-    flags = kernel_flags(target)
+    flags = list(kernel_flags(target))
+    if _in_evex(target):
+        names, flags = _evex_forms(folder, target, flags, names), ["-mcpu=x86_64_v4+avx512vnni"]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target.triple, *flags, "-fPIC", "-shared", "-Wall"]
     command += ["-Werror", "-Wno-unused-function", "-fno-sanitize=undefined", *names, "-lm", "-o", "kernels.so"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(folder / "kernels.so"))
+
+
+def _evex_forms(folder: Path, target: Target, flags: list[str], names: list[str]) -> list[str]:
+    """Assembler texts of C units, with the products of AVX-VNNI as AVX-512 has them."""
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", target.triple]
+    for name in names:
+        command = [*zig, *flags, "-fPIC", "-fno-sanitize=undefined", "-S", name, "-o", f"{name}.s"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        text = (folder / f"{name}.s").read_text()
+        (folder / f"{name}.s").write_text(text.replace("{vex}", "{evex}"))
+    return [f"{name}.s" for name in names]
 
 
 class Executable:
@@ -134,6 +165,7 @@ class Bound:
         operands: list[np.ndarray],
         outputs: list[tuple[tuple[int, ...], str]],
     ) -> None:
+        self._isa = f"{target.isa}-evex" if _in_evex(target) else target.isa
         texts = {unit.name: unit.text for use in uses for unit in use.sources}
         self._library = _library(target.name, tuple(sorted(texts.items())))
         self._operands = [Guarded(o.shape, str(o.dtype), o) for o in operands]
@@ -152,7 +184,7 @@ class Bound:
     def _place(self, pointer) -> Guarded | Executable:
         if isinstance(pointer, Code):
             if id(pointer.pattern) not in self._codes:
-                self._codes[id(pointer.pattern)] = Executable(encode(pointer.pattern))
+                self._codes[id(pointer.pattern)] = Executable(encode(self._form(pointer.pattern)))
             return self._codes[id(pointer.pattern)]
         if isinstance(pointer, Operand):
             return self._operands[pointer.index]
@@ -162,6 +194,9 @@ class Bound:
         if isinstance(pointer, Temp):
             return self._temps.setdefault(pointer.key, Guarded(tuple(map(int, pointer.shape)), pointer.dtype))
         return self.outputs[pointer.index]
+
+    def _form(self, code: AnyCode) -> AnyCode:
+        return replace(code, isa=self._isa) if isinstance(code, PatternCode) else code
 
     def check(self) -> None:
         """Fails when a byte around an array was written."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import host_targets, run_uses
+from harness import run_uses, tile_targets
 
 from sparsec.codegen_templates import integer
 from sparsec.codegen_templates.attention import AttentionParameters, AttentionShape, plan_attention
 from sparsec.codegen_templates.layout import ROWS, Quantized, panel_shape
 from sparsec.codegen_templates.use import Tensor
 
-AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
+TILES = pytest.mark.parametrize("target", tile_targets())
 
 
 OUT = Quantized(0.01, 101)
@@ -39,7 +39,7 @@ CASES += [(SIZES[d], d, masked, *WAYS[1]) for d, masked in ((20, True), (4, Fals
 CASES += [((1, 16, 16, 1), 64, False, *WAYS[1]), (SIZES[20], 20, False, *WAYS[0])]
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize(("size", "d", "masked", "panels", "layout"), CASES)
 def test_attention(target, size, d, masked, panels, layout):
     b, s, t, h = size

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from float_planes import check_planes, to_planes
-from harness import host_targets, run_uses
+from harness import run_uses, tile_targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import apply_epilogue, conv2d, pool2d
@@ -18,7 +18,7 @@ from sparsec.codegen_templates.epilogue import EpilogueOp
 from sparsec.codegen_templates.planes import ConvGeometry, planes_for
 from sparsec.codegen_templates.use import Tensor
 
-AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
+TILES = pytest.mark.parametrize("target", tile_targets())
 SWEEP = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 EPILOGUES = (
     (),
@@ -48,7 +48,7 @@ def check(target, x_shape, w_shape, geometry, density, ops=(), code="pattern", c
     assert np.abs(got - want).max() <= 5e-6 * max(np.abs(want).max(), 1e-30)
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(data=st.data())
 def test_any_geometry(target, data):
@@ -79,7 +79,7 @@ def test_any_geometry(target, data):
     )
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     size=st.tuples(st.integers(1, 20), st.integers(1, 20)),
@@ -93,7 +93,7 @@ def test_pointwise(target, size, o, c, ops, dense):
     check(target, (2, c, *size), (o, c, 1, 1), geometry, 0.3, ops, "dense" if dense else "pattern")
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("op", [EpilogueOp("relu"), EpilogueOp("clip", (-0.5, 0.75))])
 def test_nan_stays_nan(target, op):
     x, w = np.full((1, 1, 3, 40), np.nan, np.float32), np.ones((2, 1, 1, 1), np.float32)
@@ -104,7 +104,7 @@ def test_nan_stays_nan(target, op):
     assert np.isnan(got).all()
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("code", ["pattern", "dense"])
 def test_runs_of_positions(target, code):
     geometry = ConvGeometry((1, 1), (1, 1), (1, 1, 1, 1), 1)
@@ -122,7 +122,7 @@ def draw_readers(pick, size, strides) -> list:
     return readers
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(data=st.data())
 def test_planes_to_planes(target, data):
@@ -154,7 +154,7 @@ def test_planes_to_planes(target, data):
     check_planes(got, apply_epilogue(out, ops, extra, 1), to, 5e-6)
 
 
-@AVX512
+@TILES
 def test_planes_that_do_not_serve_are_copied(target):
     size, geometry = (9, 12), ConvGeometry((2, 2), (1, 1), (1, 1, 1, 1), 1)
     own = planes_for(size, [((5, 5), ConvGeometry((1, 1), (1, 1), (2, 2, 2, 2), 1))])
@@ -167,7 +167,7 @@ def test_planes_that_do_not_serve_are_copied(target):
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(data=st.data(), kind=st.sampled_from(["max", "avg"]))
 def test_pools_of_planes(target, data, kind):

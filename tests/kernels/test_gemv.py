@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import host_targets, run_uses
+from harness import run_uses, tile_targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import apply_epilogue
@@ -14,13 +14,13 @@ from sparsec.codegen_templates.epilogue import EpilogueOp, fake_quantize_operand
 from sparsec.codegen_templates.gemv import plan_gemv, stored_bytes
 from sparsec.codegen_templates.tile_epilogue import constant_quantization
 
-AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
+TILES = pytest.mark.parametrize("target", tile_targets())
 SWEEP = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 SIZES = {"m": st.integers(1, 50), "k": st.integers(1, 40), "n": st.integers(1, 19)}
 DENSITY = st.sampled_from([0.0, 0.1, 0.5, 1.0])
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(**SIZES, density=DENSITY, tail=st.booleans())
 def test_float(target, m, k, n, density, tail):
@@ -34,7 +34,7 @@ def test_float(target, m, k, n, density, tail):
     assert np.abs(got - want).max() <= 2e-6 * max(np.abs(want).max(), 1)
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     **SIZES,
@@ -58,7 +58,7 @@ def test_int8_is_exact(target, m, k, n, density, storage, zero, signed, extreme)
     np.testing.assert_array_equal(got, integer.rescale(integer.accumulate(x, zero, w.T, 0), scale))
 
 
-@AVX512
+@TILES
 def test_round_trip_through_bytes(target):
     rng = np.random.default_rng(4)
     w, x = (rng.integers(0, 100, (r, 32)) for r in (19, 3))

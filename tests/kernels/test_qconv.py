@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import host_targets, run_outputs
+from harness import run_outputs, tile_targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planes import check_padding, from_planes, to_planes
 
 from sparsec.codegen_templates import integer, qplanes
 from sparsec.codegen_templates.epilogue import EpilogueOp
-from sparsec.codegen_templates.qconv import METHODS, Added, FloatOutput, PlanesOutput, QConv, plan_qconv
+from sparsec.codegen_templates.qconv import METHODS, Added, FloatOutput, PlanesOutput, QConv, methods_for, plan_qconv
 from sparsec.codegen_templates.qplanes import Geometry
 from sparsec.codegen_templates.use import Tensor
 
-AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
+TILES = pytest.mark.parametrize("target", tile_targets())
 SWEEP = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
@@ -80,7 +80,7 @@ WINDOWS = st.builds(
 )
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     window=WINDOWS,
@@ -97,6 +97,8 @@ WINDOWS = st.builds(
 )
 def test_planes_and_floats(target, window, n, c, o, size, zero, density, method, block, extreme, copied):
     rng = np.random.default_rng([n, c, o, *size])
+    if method not in methods_for(target.isa):
+        return
     reach = window.reach()
     if size[0] + window.padding[0] + window.padding[2] <= reach[0] or size[1] + sum(window.padding[1::2]) <= reach[1]:
         return
@@ -129,7 +131,7 @@ def vector(rng, o):
     return rng.standard_normal(o).astype(np.float32)
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("zero", [0, 31])
 @pytest.mark.parametrize("kind", ["relu", "clip", "none"])
 def test_one_quantized_output_divides_the_multiplier(target, kind, zero):
@@ -155,7 +157,7 @@ def test_one_quantized_output_divides_the_multiplier(target, kind, zero):
     np.testing.assert_array_equal(from_planes(got, written, 24), integer.quantize(y, 1.0, zero, "uint8"))
 
 
-@AVX512
+@TILES
 def test_residuals_and_activations(target):
     rng = np.random.default_rng(6)
     window = Geometry((1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
@@ -187,7 +189,7 @@ def test_residuals_and_activations(target):
     )
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("zeros", [(0, 0), (17, 0), (0, 9)])
 def test_residual_and_relu(target, zeros):
     """Zero points of the residual and of the result; without one the maximum is the saturation's."""
@@ -211,7 +213,7 @@ def test_residual_and_relu(target, zeros):
     np.testing.assert_array_equal(from_planes(got, written, 60), want)
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     methods=st.tuples(st.sampled_from(METHODS), st.sampled_from(METHODS)),
@@ -225,6 +227,8 @@ def test_residual_and_relu(target, zeros):
 )
 def test_a_second_convolution_is_added(target, methods, n, c, o, size, stride, settled, zero):
     """A 3x3 and a 1x1 with strides, which may go through 8 bits, as around a block of ResNet."""
+    if not set(methods) <= set(methods_for(target.isa)):
+        return
     rng = np.random.default_rng([n, o, *c, *size])
     inner = Geometry((3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
     around = Geometry((1, 1), (stride, stride), (1, 1), (0, 0, 0, 0))
@@ -256,7 +260,7 @@ def test_a_second_convolution_is_added(target, methods, n, c, o, size, stride, s
     )
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("inner", [34, 51, 102])
 def test_lines_of_channels(target, inner):
     rng = np.random.default_rng(inner)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import host_targets, run_uses
+from harness import run_uses, tile_targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planes import check_padding, from_planes, to_planes
@@ -19,12 +19,12 @@ from sparsec.codegen_templates.qplanes_move import (
 )
 from sparsec.codegen_templates.use import Tensor
 
-AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
+TILES = pytest.mark.parametrize("target", tile_targets())
 SWEEP = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 40))
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(n=st.integers(1, 2), c=st.integers(1, 9), size=SIZES, gap=st.integers(0, 3), zero=st.sampled_from([0, 9, 255]))
 def test_from_and_to_nchw(target, n, c, size, gap, zero):
@@ -53,7 +53,7 @@ def test_from_and_to_nchw(target, n, c, size, gap, zero):
             np.testing.assert_array_equal(back, x)
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     window=st.builds(
@@ -96,7 +96,7 @@ def test_windows(target, window, size, channels):
     np.testing.assert_array_equal(from_planes(got, written, channels), want)
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("repeat", [(1, 1), (2, 2), (1, 3)])
 def test_side_by_side_and_repeated(target, repeat):
     rng = np.random.default_rng(sum(repeat))

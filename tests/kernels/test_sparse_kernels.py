@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import host_targets, run_outputs, run_uses
+from harness import run_outputs, run_uses, tile_targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reference import ACTIVATIONS, apply_epilogue
@@ -14,7 +14,7 @@ from sparsec.codegen_templates.epilogue import EpilogueOp, fake_quantize_operand
 from sparsec.codegen_templates.layout import PANELS, ROWS, Quantized, panel_shape
 from sparsec.codegen_templates.tile_epilogue import constant_quantization
 
-AVX512 = pytest.mark.parametrize("target", [p for p in host_targets() if p.values[0].isa == "avx512"])
+TILES = pytest.mark.parametrize("target", tile_targets())
 SWEEP = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 EPILOGUES = (
     (),
@@ -47,7 +47,7 @@ def operands_of(rng, ops, m: int, n: int) -> list[np.ndarray]:
     return [rng.standard_normal(shapes[op.kind]).astype(np.float32) for op in ops if op.takes_operand]
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     m=st.integers(1, 70),
@@ -73,7 +73,7 @@ def quantized_reference(x, w, zero, scale):
     return integer.rescale(integer.accumulate(x, zero, w.T, 0), scale)
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     m=st.integers(1, 70),
@@ -99,7 +99,7 @@ def test_int8_is_exact(target, m, k, n, zero, density, extreme, dense):
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize(("m", "n"), [(28, 16), (64, 37), (100, 5)])
 def test_int8_to_panels_of_the_next_layer(target, m, n):
     rng = np.random.default_rng([m, n])
@@ -117,7 +117,7 @@ def test_int8_to_panels_of_the_next_layer(target, m, n):
     np.testing.assert_array_equal(rows_of(got, m)[:n], want)
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     m=st.integers(1, 20),
@@ -156,7 +156,7 @@ def test_layouts_of_one_output(target, m, n, ops, count, big):
             assert (difference > 0).mean() <= 1e-2
 
 
-@AVX512
+@TILES
 def test_tensors_larger_than_caches(target):
     """Stored past the caches, and read ahead: the same values as of few columns."""
     rng = np.random.default_rng(6)
@@ -176,7 +176,7 @@ def test_tensors_larger_than_caches(target):
     assert np.abs(outputs[0][0].transpose(0, 2, 1).reshape(-1, m)[:n] - (x @ w.T + add)).max() < 1e-5
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("kind", ["sigmoid", "tanh", "silu", "gelu_erf", "gelu_tanh", "hard_swish", "relu"])
 def test_vector_activations(target, kind):
     """Error relative to |x| near 0 and to the result far from it; NaN stays, huge values have their limits."""
@@ -196,7 +196,7 @@ def test_vector_activations(target, kind):
     assert excess.max() <= 0, x[np.argmax(excess)]
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize(("n", "features"), [(16, 16), (37, 20), (5, 771), (64, 1)])
 def test_rows_of_panels(target, n, features):
     x = np.random.default_rng(2).standard_normal((n, features)).astype(np.float32)
@@ -205,7 +205,7 @@ def test_rows_of_panels(target, n, features):
     np.testing.assert_array_equal(got, x)
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize(("n", "features"), [(16, 4), (37, 20), (5, 768), (48, 36)])
 def test_layer_norm_of_panels(target, n, features):
     rng = np.random.default_rng([n, features])
@@ -226,7 +226,7 @@ def test_layer_norm_of_panels(target, n, features):
         np.testing.assert_array_equal(rows_of(array, features)[:n], same)
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("dtype", ["uint8", "int8"])
 @pytest.mark.parametrize("after", [(), (EpilogueOp("add"), EpilogueOp("fake_quantize"))])
 def test_through_8_bits_and_back(target, dtype, after):
@@ -247,7 +247,7 @@ def test_through_8_bits_and_back(target, dtype, after):
     np.testing.assert_array_equal(got, want)
 
 
-@AVX512
+@TILES
 def test_signed_activations_move_up(target):
     x = np.random.default_rng(0).integers(-128, 128, (37, 24)).astype(np.int8)
     panels = to_panels(target, x.view(np.uint8), quantized=True, signed=True)
@@ -255,7 +255,7 @@ def test_signed_activations_move_up(target):
     np.testing.assert_array_equal(rows_of(panels, 24)[:37], want)
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("n", [700, 33])
 def test_runs_of_columns(target, n):
     rng = np.random.default_rng(1)
@@ -265,7 +265,7 @@ def test_runs_of_columns(target, n):
     np.testing.assert_allclose(got, x.astype(np.float64) @ w.T, atol=1e-4)
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("layouts", [(ROWS,), (PANELS,)])
 @pytest.mark.parametrize(("m", "k", "n", "calls"), [(60, 2900, 200, 3), (29, 3001, 90, 2), (28, 1281, 137, 2)])
 def test_depth_in_parts(target, m, k, n, calls, layouts):
@@ -283,7 +283,7 @@ def test_depth_in_parts(target, m, k, n, calls, layouts):
     np.testing.assert_allclose(got, np.maximum(x.astype(np.float64) @ w.T + bias, 0), atol=1e-4)
 
 
-@AVX512
+@pytest.mark.parametrize("target", tile_targets("gathered_u8s8"))
 @SWEEP
 @given(
     m=st.integers(1, 70),
@@ -301,14 +301,14 @@ def test_gathered_int8_is_exact(target, m, k, n, zero, density, extreme):
     check_gathered(target, rng, w, n, zero, extreme)
 
 
-@AVX512
+@pytest.mark.parametrize("target", tile_targets("gathered_u8s8"))
 def test_gathered_depths_beyond_one_chunk(target):
     rng = np.random.default_rng(0)
     w = rng.integers(-128, 128, (40, 3200)) * (rng.random((40, 3200)) < 0.04)
     check_gathered(target, rng, w.astype(np.int8), 20, 3, extreme=False)
 
 
-@AVX512
+@pytest.mark.parametrize("target", tile_targets("blended_u8s8"))
 @SWEEP
 @given(
     m=st.integers(1, 70),
@@ -344,7 +344,7 @@ def check_gathered(target, rng, w, n, zero, extreme) -> None:
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     m=st.integers(1, 60),
@@ -373,7 +373,7 @@ def test_what_is_not_four_of_eight():
     assert not n_of_m.fits(np.repeat(np.array([[1, 0]], np.int8), [5, 3], axis=1))
 
 
-@AVX512
+@TILES
 @SWEEP
 @given(
     m=st.integers(1, 60),
@@ -398,7 +398,7 @@ def test_indexed_int8_is_exact(target, m, k, n, zero, density, shared, extreme):
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
 
 
-@AVX512
+@TILES
 @pytest.mark.parametrize("shared", indexed.SHARED)
 @pytest.mark.parametrize(("m", "k", "n"), [(61, 37, 100), (4, 600, 16), (30, 20, 7)])
 def test_indexed_float(target, m, k, n, shared):

@@ -216,4 +216,4 @@ def test_analyze_refuses(model):
     with pytest.raises(SparsecError, match="between 0 and 1"):
         analyze(model, target="avx512", sparsity=1.5)
     with pytest.raises(TargetError, match="no sparse kernels"):
-        analyze(model, target="avx2")
+        analyze(model, target="x86-64")

@@ -40,19 +40,28 @@ class Ahead:
 NOT_AHEAD = Ahead()
 
 
-def body(macs: np.ndarray, first: np.ndarray, loads: np.ndarray, index: np.ndarray, ahead: Ahead, count: int) -> bytes:
+def body(
+    macs: np.ndarray,
+    first: np.ndarray,
+    loads: np.ndarray,
+    index: np.ndarray,
+    ahead: Ahead,
+    count: int,
+    bump: tuple[int, bytes] = (BUMP_UNITS, BUMP),
+) -> bytes:
     """Straight-line code: the i-th row of `loads` before the i-th of the `macs` that are `first` in their group.
 
     `index` numbers the multiply-accumulates in the stream of `count`, over which the fetches ahead are spread.
     """
-    fetched = fetches(ahead, index, count)
+    fetched = fetches(ahead, index, count, bump)
     return interleave([*fetched, (index[first], loads), (index, macs)])
 
 
-def fetches(ahead: Ahead, index: np.ndarray, count: int) -> list[Pieces]:
-    """Before the multiply-accumulates numbered `index`, of `count`: the stream's steps, fetches ahead."""
-    bump = index[(index % BUMP_UNITS == 0) & (index > 0)]
-    pieces: list[Pieces] = [(bump, np.tile(np.frombuffer(BUMP, np.uint8), (len(bump), 1)))]
+def fetches(ahead: Ahead, index: np.ndarray, count: int, bump: tuple[int, bytes] = (BUMP_UNITS, BUMP)) -> list[Pieces]:
+    """Before the multiply-accumulates numbered `index`, of `count`: the stream's steps and fetches ahead."""
+    every, step = bump
+    steps = index[(index % every == 0) & (index > 0)]
+    pieces: list[Pieces] = [(steps, np.tile(np.frombuffer(step, np.uint8), (len(steps), 1)))]
     for opcode, lines in ((b"\x0f\x18\x89", ahead.code), (b"\x41\x0f\x18\x88", ahead.stream)):
         before = _spread(lines, count)
         line = np.flatnonzero(np.isin(before, index))

@@ -1,4 +1,6 @@
-"""AVX-512 code of row blocks, encoded with numpy: a layer of a million instructions takes milliseconds.
+"""x86 code of row blocks, encoded with numpy: a layer of a million instructions takes milliseconds.
+
+Here are blocks whose multiply-accumulates broadcast weights from memory, AVX-512's; x86_slices.py has the others.
 
 A block is a function `void block(const void *x, const void *w, void *out, const void *code, const void *next_w)`
 (System V): x in rdi is the place from which the offsets count, w in rsi the block's stream plus 512 bytes, out in rdx
@@ -41,6 +43,7 @@ from .evex import (
 from .x86_blend import blend_assembler, blend_bytes, encode_blend
 from .x86_gather import encode_gather, gather_assembler, gather_bytes
 from .x86_n_of_m import encode_n_of_m, n_of_m_assembler
+from .x86_slices import FORMS, Form, encode_slices, slices_assembler, slices_bytes
 
 AnyBlock: TypeAlias = RowBlock | GatherBlock | BlendBlock
 
@@ -63,10 +66,21 @@ def encode(code: AnyCode) -> bytes:
         offsets.append(at)
         padded.append(function + b"\xcc" * (-len(function) % LINE))
         at += len(padded[-1])
-    turns = code.turns if isinstance(code, PatternCode) else 1
-    fetched = (LINE * a.code for a in ahead), (a.step * turns or LINE * a.stream for a in ahead)
+    fetched = (
+        (LINE * a.code for a in ahead),
+        (a.step * _turns(code, b) or LINE * a.stream for a, b in zip(ahead, blocks, strict=True)),
+    )
     table = np.asarray([*offsets, at, *fetched[0], *fetched[1]], "<u4").tobytes()
     return table + bytes(offsets[0] - len(table) if offsets else 0) + b"".join(padded)
+
+
+def _turns(code: AnyCode, block: AnyBlock) -> int:
+    """How often a block's loops run, all together."""
+    return code.turns * len(block.slices()) if isinstance(code, PatternCode) and isinstance(block, RowBlock) else 1
+
+
+def _form(code: AnyCode) -> Form | None:
+    return FORMS.get((code.isa, code.kind)) if isinstance(code, PatternCode) else None
 
 
 def lines_ahead(code: AnyCode) -> list[Ahead]:
@@ -81,21 +95,24 @@ def _next_block(code: AnyCode) -> list[Ahead]:
     if not code.tiles:
         return [NOT_AHEAD] * len(code.blocks)
     units = np.array([len(b.row) for b in code.blocks])
+    form = _form(code)
+    places = form.places if form else 2 if isinstance(code, PatternCode) and code.kind == "n_of_m" else 1
     if isinstance(code, PatternCode) and (code.turns > 1 or code.kind == "n_of_m"):
-        step = -(-(8 if code.kind == "n_of_m" else 4) * int(units.max()) // code.tiles)
+        most = max(-(-len(b.row) // len(b.slices())) for b in code.blocks)
+        step = -(-4 * places * most // code.tiles)
         return [Ahead(stream=-(-step // LINE), step=step)] * len(code.blocks)
     if isinstance(code, GatherCode):
         size = np.array([gather_bytes(code, b) for b in code.blocks])
     elif isinstance(code, BlendCode):
         size = np.array([blend_bytes(code, b) for b in code.blocks])
     else:
-        size = np.array([_straight_bytes(code, b) for b in code.blocks])
+        size = np.array([slices_bytes(form, code, b) if form else _straight_bytes(code, b) for b in code.blocks])
     per_line = LINE * code.tiles
 
     def lines(nbytes: np.ndarray) -> np.ndarray:
         return np.minimum(units, np.roll(-(-nbytes // per_line), -1))
 
-    stream = lines(4 * units)
+    stream = lines(4 * places * units)
     size += 7 * lines(size) + 8 * stream  # the code that fetches is code too
     return [Ahead(int(c), int(w)) for c, w in zip(lines(size), stream, strict=True)]
 
@@ -118,6 +135,9 @@ def encode_block(code: AnyCode, block: AnyBlock, ahead: Ahead = NOT_AHEAD) -> by
     assert isinstance(block, RowBlock)
     if code.kind == "n_of_m":
         return encode_n_of_m(code, block, ahead)
+    form = _form(code)
+    if form:
+        return encode_slices(form, code, block, ahead)
     first, last = _frame(code, block)
     return first + (_loop if code.turns > 1 else _straight)(code, block, ahead) + last
 
@@ -196,6 +216,9 @@ def assembler(code: AnyCode, block: AnyBlock, ahead: Ahead = NOT_AHEAD) -> str:
     assert isinstance(block, RowBlock)
     if code.kind == "n_of_m":
         return n_of_m_assembler(code, block, ahead)
+    form = _form(code)
+    if form:
+        return slices_assembler(form, code, block, ahead)
     mnemonic = {"f32": "vfmadd231ps", "u8s8": "vpdpbusd"}[code.kind]
     lines = ["endbr64"]
     rows = range(block.rows)

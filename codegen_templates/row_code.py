@@ -1,0 +1,107 @@
+"""Row blocks (pattern.py) as an ISA computes them: in slices of rows, and with weights that it multiplies exactly.
+
+AVX-512 has registers for the sums of a whole block, and broadcasts weights as it multiplies. AVX2 sums a few rows at a
+time. Without VNNI bytes are multiplied in 16 bits that saturate: where the weights do not rule that out, a unit comes
+twice, with half the weights each; where all weights are taken, they have 16 bits themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from .pattern import MOST_ROWS, PatternCode, RowBlock, dense_blocks, row_blocks
+
+_SATURATING = ("avx2", "avx512-novnni")
+"""ISAs that multiply unsigned bytes by signed ones, and add two products, in 16 bits that saturate."""
+_SAFE = 128
+"""Of two weights of one sign: 255 times their sum is the most that 16 bits hold."""
+
+
+def saturates(isa: str) -> bool:
+    """Whether products of bytes are added in 16 bits."""
+    return isa in _SATURATING
+
+
+def sparse_code(
+    isa: str, kind: str, units: np.ndarray, offsets: np.ndarray, height: int = 0, **how: Any
+) -> tuple[PatternCode, np.ndarray, np.ndarray]:
+    """(code, stream, starts) of the `units`[rows, k] that are not zero; where each block's stream begins, and the end.
+
+    `height` as in `row_blocks`; `how` are further fields of the code.
+    """
+    blocks, parts, first = [], [], 0
+    for block in row_blocks(units != 0, height):
+        found = _sliced(block, isa, kind)
+        values = units[first + found.row, found.k]
+        if kind == "u8s8" and saturates(isa):
+            found, values = _split(found, values)
+        blocks.append(found)
+        parts.append(values)
+        first += block.rows
+    return PatternCode(kind, offsets, tuple(blocks), isa=isa, **how), *_joined(parts)
+
+
+def dense_code(
+    isa: str, kind: str, units: np.ndarray, offsets: np.ndarray, turn_bytes: int, height: int = 0, **how: Any
+) -> tuple[PatternCode, np.ndarray, np.ndarray]:
+    """The same of all `units`[rows, k], by a loop: the k of each turn have `offsets`, turn after turn."""
+    if kind == "u8s8" and saturates(isa):
+        kind, units = "u8s16", _widened(units)
+    blocks = [_sliced(block, isa, kind) for block in dense_blocks(len(units), len(offsets), height)]
+    parts, first = [], 0
+    for block in blocks:
+        slices = (units[first + low : first + high] for low, high in block.slices())
+        parts.append(np.concatenate([part.swapaxes(0, 1).reshape(-1) for part in slices]))
+        first += block.rows
+    turns = units.shape[1] // len(offsets)
+    code = PatternCode(kind, offsets, tuple(blocks), isa=isa, turns=turns, turn_bytes=turn_bytes, **how)
+    return code, *_joined(parts)
+
+
+def split_units(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Units of which two products might not fit 16 bits become two of half the weights; how often each one comes."""
+    weights = units.view(np.int8).reshape(-1, 4).astype(np.int16)
+    pairs = weights.reshape(-1, 2, 2)
+    most = np.maximum(np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2)).max(1, initial=0)
+    count = 1 + (most > _SAFE)
+    half = np.where((count > 1)[:, None], weights >> 1, 0)
+    split = np.repeat(half, count, axis=0)
+    split[np.cumsum(count) - count] = weights - half
+    return np.ascontiguousarray(split.astype(np.int8)).view(np.int32)[:, 0], count
+
+
+def _split(block: RowBlock, values: np.ndarray) -> tuple[RowBlock, np.ndarray]:
+    values, count = split_units(np.ascontiguousarray(values))
+    return replace(block, k=np.repeat(block.k, count), row=np.repeat(block.row, count)), values
+
+
+def _sliced(block: RowBlock, isa: str, kind: str) -> RowBlock:
+    """Its units slice by slice."""
+    slices = -(-block.rows // _sums_at_once(isa, kind))
+    if slices == 1:
+        return block
+    height = -(-block.rows // slices)
+    order = np.argsort(block.row // height, kind="stable")
+    return replace(block, k=block.k[order], row=block.row[order], height=height)
+
+
+def _sums_at_once(isa: str, kind: str) -> int:
+    """Rows whose sums fit the registers, 16 columns of each: two of AVX2's 16 for each, and some for operands."""
+    if not isa.startswith("avx2"):
+        return MOST_ROWS
+    return 6 if kind == "f32" or isa.startswith("avx2-vnni") else 5
+
+
+def _widened(units: np.ndarray) -> np.ndarray:
+    """int32 [rows, k] of four bytes -> [rows, k, 2], the even bytes and the odd ones as pairs of 16 bits."""
+    weights = np.ascontiguousarray(units).view(np.int8).reshape(*units.shape, 2, 2).astype(np.int16)
+    return np.ascontiguousarray(weights.swapaxes(2, 3)).view(np.int32)[..., 0]
+
+
+def _joined(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """One after the other; where each begins and the last one ends."""
+    ends = np.cumsum([0, *(part.size for part in parts)])
+    return np.ascontiguousarray(np.concatenate(parts)), np.asarray(ends, np.int64)

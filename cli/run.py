@@ -100,6 +100,7 @@ def _file_names(names: Iterable[str]) -> list[str]:
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=3.0, show_default=True,
               help="How long each side is measured.")  # fmt: skip
 @click.option("--per-layer", is_flag=True, help="Shows where the time of a run goes.")
+@click.option("--cold-start", is_flag=True, help="Times loading and the first run, in processes of their own.")
 @click.option("--json", "as_json", is_flag=True, help="Prints JSON.")
 def bench(
     artifact: Path,
@@ -108,12 +109,18 @@ def bench(
     model: Path | None,
     seconds: float,
     per_layer: bool,
+    cold_start: bool,
     as_json: bool,
 ) -> None:
     """Times an artifact, on its own or against a peer in the same process."""
     from ..runtime_stub.bench import bench as measure
     from ..runtime_stub.bench import bench_layers
 
+    if cold_start:
+        if against is not None or per_layer:
+            raise SparsecError("--cold-start times the artifact alone: leave out --against and --per-layer")
+        _show_cold_start(artifact, threads, as_json)
+        return
     if per_layer:
         if against is not None:
             raise SparsecError("--per-layer times the artifact alone: leave out --against")
@@ -129,6 +136,18 @@ def bench(
     click.echo(table(("", "load ms", "first ms", "median ms", "p90 ms", "runs/s", "peak MB"), rows))
     if result.ratio is not None:
         click.echo(f"ratio {result.ratio:.2f} ({against} / sparsec, medians)")
+
+
+def _show_cold_start(artifact: Path, threads: int, as_json: bool) -> None:
+    from ..runtime_stub.cold_start import cold_start
+
+    times = cold_start(artifact, threads)
+    if as_json:
+        click.echo(json.dumps(asdict(times), indent=2))
+        return
+    row = [f"{value:.2f}" for value in (times.open_ms, times.first_ms, times.total_ms)]
+    click.echo(table(("open ms", "first run ms", "together ms"), [row]))
+    click.echo(f"medians of {times.processes} fresh processes, the file in the page cache")
 
 
 def _show_layers(layers: list[LayerTime], as_json: bool) -> None:

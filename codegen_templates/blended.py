@@ -5,7 +5,7 @@ units stay in registers, and a row's multiply-accumulate takes each of its four 
 weight there: a blend by bytes, which runs beside the multiply-accumulates on other ports. A vector that must make room
 for the next one has its rows multiplied first, each with what the other vectors have for the bytes that are left.
 
-At 90 % zeros a multiply-accumulate then holds 2.2 nonzeros instead of 1.2, for as many blends as multiply-accumulates.
+At 90 % zeros a multiply-accumulate then holds 2.3 nonzeros instead of 1.2, for fewer blends than multiply-accumulates.
 The activations lie as for `pattern.py`: a tap of a convolution remains an offset.
 """
 
@@ -21,10 +21,6 @@ LANES = 4
 REGISTERS = 31
 """For sums and activations; the last one of the target's is for what is blended."""
 _MAX_ROWS = 24
-_MOST_VECTORS = 3
-"""A multiply-accumulate blends so many, fewer where units are full enough."""
-_FULL = 0.15
-"""Share of nonzeros from which on two are enough."""
 _NEVER = 1 << 40
 
 
@@ -86,8 +82,7 @@ def blend_blocks(occupied: np.ndarray) -> tuple[BlendBlock, ...]:
     padded = np.zeros((n_blocks * height, depth // LANES, LANES), bool)
     padded[:rows] = occupied.reshape(rows, -1, LANES)
     bytes_of = (padded << np.arange(LANES)).sum(2).astype(np.uint8).reshape(n_blocks, height, -1)
-    vectors = 2 if np.count_nonzero(occupied) >= _FULL * occupied.size else _MOST_VECTORS
-    schedule = _Schedule(bytes_of, REGISTERS - height, vectors)
+    schedule = _Schedule(bytes_of, REGISTERS - height)
     return tuple(schedule.block(b, min(height, rows - b * height)) for b in range(n_blocks))
 
 
@@ -109,9 +104,9 @@ class _Schedule:
     Units are loaded in order. The vector that makes room is the one with the fewest rows left.
     """
 
-    def __init__(self, pending: np.ndarray, slots: int, vectors: int) -> None:
+    def __init__(self, pending: np.ndarray, slots: int) -> None:
         blocks, rows, _ = pending.shape
-        self.slots, self.vectors = slots, vectors
+        self.slots = slots
         self.each = np.arange(blocks)
         self.left = np.zeros((slots, blocks, rows), np.uint8)
         self.load = np.full((blocks, slots), -1, np.int64)
@@ -124,8 +119,8 @@ class _Schedule:
         order = np.argsort(~needed, axis=1, kind="stable")
         for step in range(int(last.max(initial=0)) + slots):
             loading = step < last
-            slot, rank = self._victim(loading)
-            self._multiply(slot, rank)
+            slot, turn = self._victim(loading)
+            self._multiply(slot, turn)
             if loading.any():
                 b, s = self.each[loading], slot[loading]
                 unit = order[loading, step]
@@ -134,33 +129,38 @@ class _Schedule:
                 self.load[b, s] = step
 
     def _victim(self, loading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(the slot that makes room in each block, all slots in the order in which they will)."""
+        """(the slot that makes room in each block, the place of each slot in the order in which they will)."""
         rows = np.count_nonzero(self.left, axis=2).T
         key = rows * (1 << 20) + self.load
         key[~loading] = np.where(rows[~loading] > 0, key[~loading], _NEVER)
-        rank = np.argsort(key, axis=1, kind="stable")
-        return rank[:, 0], rank[:, 1:]
+        order = np.argsort(key, axis=1, kind="stable")
+        return order[:, 0], np.argsort(order, axis=1)
 
-    def _multiply(self, slot: np.ndarray, others: np.ndarray) -> None:
+    def _multiply(self, slot: np.ndarray, turn: np.ndarray) -> None:
+        """The rows of a slot. They take all bytes of another vector or none: else they would come back to it."""
         mine = self.left[slot, self.each]
-        active = mine > 0
-        if not active.any():
+        b, row = np.nonzero(mine)
+        if not len(b):
             return
         self.left[slot, self.each] = 0
-        used, taken = np.where(active, mine, 15).astype(np.uint8), active.astype(np.uint8)
-        source = np.where(_bits(mine), self.load[self.each, slot][:, None, None], -1)
-        for other in others.T:
-            there = self.left[other, self.each]
-            more = np.where(taken < self.vectors, there & ~used, 0).astype(np.uint8)
-            if not more.any():
-                continue
-            self.left[other, self.each] = there & ~more
-            used |= more
-            taken += more > 0
-            source = np.where(_bits(more), self.load[self.each, other][:, None, None], source)
-        b, row = np.nonzero(active)
-        self.macs.append((b, row, source[b, row]))
-        self.count += active.sum(1)
+        used = mine[b, row]
+        source = np.where(_bits(used), self.load[b, slot[b]][:, None], -1)
+        left, soon = self.left[:, b, row], self.slots - 1 - turn.T[:, b]
+        for _ in range(LANES - 1):
+            gain = np.where(left & used, 0, np.bitwise_count(left).astype(np.int64) * self.slots + soon)
+            gain[left == 0] = 0
+            best = gain.argmax(0)
+            found = np.flatnonzero(gain.max(0) > 0)
+            if not len(found):
+                break
+            other = best[found]
+            more = left[other, found]
+            left[other, found] = 0
+            used[found] |= more
+            source[found] = np.where(_bits(more), self.load[b[found], other][:, None], source[found])
+        self.left[:, b, row] = left
+        self.macs.append((b, row, source))
+        self.count += np.bincount(b, minlength=len(self.each))
 
     def block(self, b: int, rows: int) -> BlendBlock:
         """Of one block, with so many rows."""

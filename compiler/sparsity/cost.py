@@ -34,7 +34,7 @@ _UNIT_CODE_BYTES, _LOAD_CODE_BYTES, _GATHER_CODE_BYTES = 7, 10, 36
 _PAIR_CYCLES, _GATHER_CYCLES = 0.6, 3.3
 """Of gathered code: it does not multiply faster than once a cycle, either."""
 _BLEND_CODE_BYTES = 6
-_BLEND_CYCLES = 0.55
+_BLEND_CYCLES = 0.5
 """Of a blend or a multiply-accumulate of blended code; two multiply-accumulates never start in one cycle."""
 _BLEND_BLOCK_CYCLES = 20
 """For the masks of a block."""

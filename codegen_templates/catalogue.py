@@ -22,7 +22,7 @@ _INCLUDES = {
     "neon-dotprod": "neon",
     "neon-i8mm": "neon-dotprod",
 }
-_LACKS = {"avx512-novnni": ("blended_u8s8", "gathered_u8s8", "qconv_blend", "qconv_n_of_m")}
+_LACKS = {"avx512-novnni": ("blended_u8s8", "gathered_u8s8", "qconv_blend", "qconv_n_of_m", "unroll_rows")}
 """Families that need an instruction which is not there."""
 
 
@@ -142,6 +142,7 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("qconv_n_of_m", "the same, at most 4 of 8 weights, places as data; epilogue", ("avx512",), "qconv"),
     *_plain("qconv_dense", "the same with every weight; epilogue", BYTE_TILES, "qconv"),
     *_plain("to_planes", "NCHW to planes of u8, quantized where it is float", BYTE_TILES),
+    *_plain("unroll_rows", "the same, the values that a row of a window covers as channels", ("avx512",)),
     *_plain("from_planes", "planes of u8 to NCHW", BYTE_TILES),
     *_plain("copy_planes", "planes of u8 with other padding, by phases, or side by side", BYTE_TILES),
     *_plain("pool_planes", "maximum over windows of u8 planes", BYTE_TILES),

@@ -6,17 +6,22 @@ import numpy as np
 
 from . import integer
 from .catalogue import find, source
-from .qplanes import Geometry, Planes, groups
+from .qplanes import GROUP, TILE, Geometry, Planes, groups
 from .use import OUT, KernelUse, Operand, Packed, Size, Tensor
 
 _MAX_ROW = 8192
 """Positions of a row and its padding, in the pooling kernel's buffer."""
+_MAX_BYTES = 16384
+"""Of a row and its padding, channels side by side, when it is unrolled."""
+_REACH = 128
+"""Bytes that one permutation chooses from."""
+_SOURCE_TYPES = {"float32": "float", "uint8": "uint8_t", "int8": "int8_t"}
 
 
 def plan_to_planes(isa: str, x: Tensor, planes: Planes, scale: float, zero_point: int) -> list[KernelUse]:
     """NCHW to planes: float is quantized; of u8, and s8 moved up by 128, `scale` is not used."""
     row = find("to_planes", isa)
-    kind = {"float32": "float", "uint8": "uint8_t", "int8": "int8_t"}[x.dtype]
+    kind = _SOURCE_TYPES[x.dtype]
     name = f"{row.name}_{x.dtype}"
     symbol = f"sparsec_k_{name}"
     unit = source(row.template, name, symbol=symbol, source=kind)
@@ -26,6 +31,46 @@ def plan_to_planes(isa: str, x: Tensor, planes: Planes, scale: float, zero_point
     extent = images * groups(channels)
     reason = "quantized into planes" if kind == "float" else "planes"
     return [KernelUse(row.name, symbol, (unit,), (Operand(0), *numbers, OUT), scalars, extent, reason, images=images)]
+
+
+def unrolled(window: Geometry) -> Geometry:
+    """The window on planes whose channels are the values that a row of it covers: one column, no stride in a row."""
+    top, _, bottom, _ = window.padding
+    return Geometry((window.kernel[0], 1), (window.strides[0], 1), (window.dilation[0], 1), (top, 0, bottom, 0))
+
+
+def can_unroll(window: Geometry, channels: int, width: int, columns: int) -> bool:
+    """Whether rows of so few channels can be unrolled for a window with so many output columns, and save units."""
+    across, step, left = window.kernel[1], window.strides[1], window.padding[1]
+    reach = (TILE - 1) * step * channels + GROUP
+    if channels >= GROUP or window.dilation[1] != 1 or max(reach, across * channels) > _REACH:
+        return False
+    most = max(left + width, (columns - 1) * step + across) * channels
+    return most <= _MAX_BYTES and groups(across * channels) < across
+
+
+def plan_unroll_rows(
+    isa: str, x: Tensor, planes: Planes, scale: float, zero_point: int, window: Geometry
+) -> list[KernelUse]:
+    """NCHW as `plan_to_planes` takes it to planes [N, columns of the window * C, H, output columns].
+
+    `planes.width` is the number of output columns; `window` is the one before it was `unrolled`.
+    """
+    row = find("unroll_rows", isa)
+    kind = _SOURCE_TYPES[x.dtype]
+    images, channels, height, width = x.shape
+    name = f"{row.name}_{x.dtype}_{channels}"
+    symbol = f"sparsec_k_{name}"
+    unit = source(row.template, name, symbol=symbol, source=kind, channels=channels, most=_MAX_BYTES)
+    numbers = (Packed(np.asarray([integer.inverse(scale)], np.float32)),) if kind == "float" else ()
+    depth, phases = groups(window.kernel[1] * channels), len(planes.phases)
+    scalars = (
+        depth, height, width, planes.width, window.strides[1], window.padding[1], phases, planes.top,
+        planes.strides[0], planes.pitch, planes.positions, zero_point,
+    )  # fmt: skip
+    extent = images * (phases * (planes.positions // planes.pitch))
+    pointers = (Operand(0), *numbers, Packed(np.asarray(planes.phases, np.int64)), OUT)
+    return [KernelUse(row.name, symbol, (unit,), pointers, scalars, extent, "planes of whole rows", images=images)]
 
 
 def plan_from_planes(isa: str, planes: Planes, out: Tensor) -> list[KernelUse]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import onnx
 
+from ..codegen_templates.catalogue import has
 from . import check, debug
 from .buckets import Bound, split
 from .emit.artifact import Emitted, TooLargeError, emit_artifact
@@ -43,6 +44,7 @@ from .passes.recognize_attention import recognize_attention
 from .passes.recognize_float_attention import recognize_float_attention
 from .passes.recognize_layer_norm import recognize_layer_norm
 from .passes.round_trips import drop_round_trips
+from .passes.unroll_rows import unroll_rows
 from .passes.unsigned_activations import unsigned_activations
 from .target import Target
 
@@ -147,6 +149,12 @@ def _quantized_convolutions(c: Compilation) -> None:
         check.check_graph(c.graph)
 
 
+def _unroll_rows(c: Compilation) -> None:
+    if has("unroll_rows", c.target.isa):
+        c.graph = unroll_rows(c.graph)
+        check.check_graph(c.graph)
+
+
 def _plan_planes(c: Compilation) -> None:
     c.graph = plan_planes(c.graph, _dims(c), c.target.isa)
     check.check_graph(c.graph)
@@ -221,6 +229,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("round_trips", "quantizations that a later one repeats", _pass(drop_round_trips), _script),
     Stage("attention", "attention with quantized operands, whole", _attention, _script),
     Stage("qconv", "convolutions of quantized images, and what lies between them", _quantized_convolutions, _script),
+    Stage("unroll_rows", "first convolutions of few channels", _unroll_rows, _script),
     Stage("plan_planes", "layouts of quantized images", _plan_planes, _script),
     Stage("float_attention", "attention in float32, whole", _pass(recognize_float_attention), _script),
     Stage("fuse_layers", "operations of the kernel catalogue with their epilogues", _fuse_layers, _script),

@@ -309,6 +309,11 @@ def _qconv(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[
     return qconv.plan_qconv(isa, operands, layer.epilogue, **layer.attrs)
 
 
+@_family("unroll_rows")
+def _unroll_rows(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
+    return qplanes_move.plan_unroll_rows(isa, operands[0], **layer.attrs)
+
+
 @_family("to_planes")
 def _to_planes(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[KernelUse]:
     return qplanes_move.plan_to_planes(isa, operands[0], **layer.attrs)

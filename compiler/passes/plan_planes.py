@@ -31,7 +31,7 @@ from ..lower.sizes import upper
 from ..sparsity.cost import Choice, choose_integer
 
 _READERS = ("qconv", "qpool", "qconcat", "qrepeat", "from_planes")
-_WRITERS = ("qconv", "qpool", "qconcat", "qrepeat", "to_planes")
+_WRITERS = ("qconv", "qpool", "qconcat", "qrepeat", "to_planes", "unroll_rows")
 
 
 def plan_planes(graph: Graph, dims: tuple[Dim, ...], isa: str) -> Graph:
@@ -94,12 +94,16 @@ class _Planner:
         """Padding before and after each image, for those who read it in place."""
         before: dict[relax.Var, int] = {}
         after: dict[relax.Var, int] = {}
+        unrolled: dict[relax.Var, tuple[Geometry, tuple[int, int]]] = {}
+        rows = {var for var, layer, _ in calls if layer.family == "unroll_rows"}
         for var, layer, call in calls:
             if layer.family != "qconv":
                 continue
             out = _out(var, layer)
             pitch = self.pitch[out[3]]
             for x, window in _read_images(layer, call):
+                if x in rows:
+                    unrolled[x] = window, out[2:]
                 if window.strides != (1, 1) or self.pitch[_shape(x)[3]] != pitch:
                     continue
                 margins = qplanes.margins(window, pitch)
@@ -109,6 +113,9 @@ class _Planner:
         for var in self._images(calls):
             _, _, height, width = _shape(var)
             planes = qplanes.plain(height, width, self.pitch[width], before.get(var, 0), after.get(var, 0))
+            if var in unrolled:
+                window, size = unrolled[var]
+                planes = qplanes.phased(height, width, window, size, self.pitch[size[1]])
             self.planes[var] = planes
             self.shapes[var] = planes.shape(var.ty.shape[0], _shape(var)[1])
 
@@ -186,8 +193,9 @@ class _Planner:
         window: Geometry = attrs["window"]
         image, pitch = fields[at], self.pitch[out[3]]
         own = self.planes[image]
-        if not qplanes.serves(own, window, out[2:], pitch):
-            own = qplanes.phased(own.height, own.width, window, out[2:], pitch)
+        wanted = qplanes.phased(own.height, own.width, window, out[2:], pitch)
+        if own != wanted and not qplanes.serves(own, window, out[2:], pitch):
+            own = wanted
             operands[at] = self._copy(image, operands[at], own, attrs["zero_point"])
         conv = QConv(window, own, attrs["zero_point"], attrs["scale"], attrs["bias"], out[2:], pitch, *ends)
         units = units_of(fields[at + 1].value.numpy())

@@ -16,6 +16,8 @@ from sparsec.codegen_templates.qplanes_move import (
     plan_from_planes,
     plan_pool_planes,
     plan_to_planes,
+    plan_unroll_rows,
+    unrolled,
 )
 from sparsec.codegen_templates.use import Tensor
 
@@ -51,6 +53,44 @@ def test_from_and_to_nchw(target, n, c, size, gap, zero):
                 str(x.dtype),
             )
             np.testing.assert_array_equal(back, x)
+
+
+@pytest.mark.parametrize("target", tile_targets("unroll_rows"))
+@SWEEP
+@given(
+    n=st.integers(1, 2),
+    c=st.integers(1, 3),
+    size=SIZES,
+    kernel=st.tuples(st.integers(1, 3), st.integers(2, 7)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 2)),
+    pads=st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 2), st.integers(0, 3)),
+    gap=st.integers(0, 2),
+    zero=st.sampled_from([0, 9, 255]),
+    dtype=st.sampled_from(["float32", "uint8", "int8"]),
+)
+def test_rows_are_unrolled(target, n, c, size, kernel, strides, pads, gap, zero, dtype):
+    rng = np.random.default_rng([n, c, *size, *kernel])
+    window = Geometry(kernel, strides, (1, 1), pads)
+    out = [(s + a + b - k) // t + 1 for s, a, b, k, t in zip(size, pads[:2], pads[2:], kernel, strides, strict=True)]
+    if min(out) < 1:
+        return
+    planes = qplanes.phased(size[0], out[1], unrolled(window), tuple(out), out[1] + gap)
+    if dtype == "float32":
+        x = np.float32(20) * rng.standard_normal((n, c, *size)).astype(np.float32)
+        steps = integer.quantize(x, float(integer.inverse(0.3)), zero, "uint8")
+    else:
+        x = rng.integers(0, 256, (n, c, *size)).astype(np.uint8).view(dtype)
+        steps = x.view(np.uint8) ^ np.uint8(128 if dtype == "int8" else 0)
+    padded = np.pad(steps, ((0, 0), (0, 0), (0, 0), (pads[1], pads[3])), constant_values=zero)
+    columns = [padded[..., k : k + (out[1] - 1) * strides[1] + 1 : strides[1]] for k in range(kernel[1])]
+    depth = kernel[1] * c
+    uses = plan_unroll_rows(target.isa, Tensor(dtype, x.shape), planes, 0.3, zero, window)
+    got, _ = run_uses(target, uses, [x], planes.shape(n, depth), "uint8")
+    want = np.stack(columns, 1).reshape(n, depth, size[0], out[1])
+    np.testing.assert_array_equal(
+        from_planes(got, planes, depth), from_planes(to_planes(want, planes, zero), planes, depth)
+    )
+    check_padding(got, planes, zero)
 
 
 @TILES

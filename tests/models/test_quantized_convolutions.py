@@ -123,6 +123,22 @@ def test_geometries(dtype, channels, tmp_path):
     compare(model, (2, 3, 9, 14), tmp_path, 0.05)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_first_convolutions_read_whole_rows(channels, tmp_path):
+    """Windows of 7x7 and 1x5 with strides; a second reader of the image keeps its planes."""
+    for other in (False, True):
+        net = Net(np.random.default_rng(4))
+        x = net.q("x", 0.03, 120)
+        y = net.conv(x, 12, channels, (7, 7), pads=[3, 3, 3, 3], strides=[2, 2])
+        outputs = [net.q(net.conv(net.q(y, 0.05, 100), 8, 12, (1, 5), strides=[1, 2]), 0.05, 128)]
+        if other:
+            outputs.append(net.q(net.conv(x, 8, channels, (1, 3)), 0.05, 128))
+        model = net.model([2, channels, 21, 40], outputs)
+        found = families(model, tmp_path)
+        assert ("unroll_rows" in found, "to_planes" in found) == (not other, other)
+        compare(model, (2, channels, 21, 40), tmp_path, 0.05)
+
+
 @pytest.mark.parametrize("batch", [11, "n"])
 def test_residuals_pools_and_concatenation(batch, tmp_path):
     """Nothing between the first quantization and the last layer leaves the planes."""

@@ -126,8 +126,24 @@ def images():
     points = {"middle": np.uint8(128), "zero": np.uint8(0), "level": np.int8(0), "w": w}
     weights = [constant("b", 4), scalar("step", 0.0625)]
     weights += [numpy_helper.from_array(np.asarray(value), name) for name, value in points.items()]
-    shown = {f"{name}.py.txt" for name in ("activations", "hoist", "attention", "qconv", "plan_planes")}
+    shown = {f"{name}.py.txt" for name in ("activations", "hoist", "attention", "qconv", "unroll_rows", "plan_planes")}
     return model("images", lines, [1, 4, 8, 8], [1, 4, 4, 4], weights), {"target": "avx512"}, shown
+
+
+def rows():
+    """A first convolution with windows of 2 channels and 5 columns; of it, the pass it is for."""
+    lines = """
+        xq = QuantizeLinear (x, step, middle)
+        xd = DequantizeLinear (xq, step, middle)
+        wd = DequantizeLinear (w, step, level)
+        y = Conv <pads = [1, 2, 1, 2], strides = [2, 2]> (xd, wd)
+    """
+    w = (np.arange(4 * 2 * 15, dtype=np.int64).reshape(4, 2, 3, 5) % 11 - 5).astype(np.int8)
+    points = {"middle": np.uint8(128), "level": np.int8(0), "w": w}
+    weights = [scalar("step", 0.0625)]
+    weights += [numpy_helper.from_array(np.asarray(value), name) for name, value in points.items()]
+    shown = {"qconv.py.txt", "unroll_rows.py.txt"}
+    return model("rows", lines, [1, 2, 6, 8], [1, 4, 3, 4], weights), {"target": "avx512"}, shown
 
 
 def attention():
@@ -195,6 +211,7 @@ MODELS = {
     "pixels": pixels,
     "integers": integers,
     "images": images,
+    "rows": rows,
     "attention": attention,
     "settled": settled,
 }
@@ -243,7 +260,7 @@ PASSES = {
     "layer_norm": "encoder", "activations": "encoder", "fuse_layers": "encoder", "transposes": "attention",
     "integer_forms": "integers", "unsigned": "settled", "round_trips": "settled", "attention": "integers",
     "qconv": "images", "plan_planes": "images", "hoist": "images", "float_attention": "attention", "choose": "integers",
-    "states": "cache",
+    "states": "cache", "unroll_rows": "rows",
     "layouts": "integers", "expand": "pixels", "legalize": "pixels", "fuse_tir": "pixels",
 }  # fmt: skip
 

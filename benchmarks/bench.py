@@ -60,7 +60,7 @@ def save(path: Path | None, rows: list[dict[str, Any]]) -> None:
     if path is None:
         return
     old = json.loads(path.read_text()) if path.exists() else []
-    key = ("network", "variant", "batch", "threads", "kind")
+    key = ("network", "variant", "batch", "threads", "target", "kind")
     new = {tuple(r.get(k) for k in key): r for r in [*old, *rows]}
     lines = ",\n".join(json.dumps(_rounded(r)) for r in new.values())
     path.write_text(f"[\n{lines}\n]\n")
@@ -75,8 +75,9 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def stamp() -> dict[str, str]:
-    target = resolve("native")
+def stamp(name: str = "native") -> dict[str, str]:
+    """When a row was measured, and the target that sparsec was built for."""
+    target = resolve(name)
     return {"date": date.today().isoformat(), "target": target.name, "isa": target.isa}
 
 

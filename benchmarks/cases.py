@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,13 +29,16 @@ class Case:
     variant: str
     batch: int = 1
     threads: int = 1
+    target: str = "native"
+    """What sparsec builds for; its peers take what the CPU has."""
 
     @property
     def quantized(self) -> bool:
         return self.variant.startswith("int8")
 
     def __str__(self) -> str:
-        return f"{self.network} {self.variant} batch {self.batch}, {self.threads} thread(s)"
+        target = "" if self.target == "native" else f", {self.target}"
+        return f"{self.network} {self.variant} batch {self.batch}, {self.threads} thread(s){target}"
 
 
 @dataclass
@@ -66,7 +69,8 @@ class Store:
     def path(self, case: Case, form: str, suffix: str) -> Path:
         """Where a case's model (.onnx) or artifact (.so) is."""
         name = f"{case.network}_{case.variant.replace(':', '')}_b{case.batch}"
-        return self.folder / f"{name}{'_' + form if case.quantized else ''}{suffix}"
+        target = f"_{case.target}" if suffix == ".so" and case.target != "native" else ""
+        return self.folder / f"{name}{'_' + form if case.quantized else ''}{target}{suffix}"
 
     def model(self, case: Case, form: str) -> Path:
         path = self.path(case, form, ".onnx")
@@ -78,7 +82,7 @@ class Store:
         """Built once in this run."""
         path = self.path(case, form, ".so")
         if path not in self.builds:
-            self.builds[path] = build(self.model(case, form), path)
+            self.builds[path] = build(self.model(case, form), path, target=case.target)
         return path
 
     def feeds(self, case: Case) -> Path:
@@ -93,7 +97,7 @@ import json, resource, sys, time
 import sparsec
 begin = time.perf_counter()
 dims = {name: size if isinstance(size, int) else tuple(size) for name, size in json.loads(sys.argv[3]).items()}
-sparsec.build(sys.argv[1], output=sys.argv[2], dims=dims)
+sparsec.build(sys.argv[1], output=sys.argv[2], dims=dims, target=sys.argv[4])
 seconds = time.perf_counter() - begin
 own = next(int(row.split()[1]) for row in open("/proc/self/status") if row.startswith("VmHWM"))
 peak = max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
@@ -106,9 +110,10 @@ def build(
     artifact: Path,
     dims: dict[str, int | tuple[int, int]] | None = None,
     environment: dict[str, str] | None = None,
+    target: str = "native",
 ) -> dict[str, float]:
     """Builds in a process of its own: its seconds, the largest process's megabytes, the artifact's size."""
-    command = [sys.executable, "-c", _BUILD, str(model), str(artifact), json.dumps(dims or {})]
+    command = [sys.executable, "-c", _BUILD, str(model), str(artifact), json.dumps(dims or {}), target]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, **(environment or {})}
     )
@@ -186,7 +191,7 @@ def loaded(case: Case, store: Store, who: list[Entrant], note: Callable[[str], N
     processes: dict[Entrant, Process] = {}
     try:
         for entrant in who:
-            of = Case(case.network, entrant.variant or case.variant, case.batch, case.threads)
+            of = replace(case, variant=entrant.variant or case.variant)
             ours = entrant.engine is SPARSEC
             try:
                 model = store.artifact(of, entrant.form) if ours else store.model(of, entrant.form)
@@ -205,7 +210,7 @@ def _timing(case: Case, store: Store, entrant: Entrant, process: Process, result
     distance = np.sqrt(sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in pairs))
     norm = np.sqrt(sum(float(np.square(b, dtype=np.float64).sum()) for _, b in pairs))
     ours = entrant.engine is SPARSEC
-    of = Case(case.network, entrant.variant or case.variant, case.batch, case.threads)
+    of = replace(case, variant=entrant.variant or case.variant)
     return Timing(
         engine=entrant.label or entrant.engine.column,
         form=entrant.form if case.quantized else "float",

@@ -79,8 +79,9 @@ class Algebra:
         return self._pick(a, b, operator.ge, tirx.max)
 
     def _pick(self, a: Size, b: Size, first: Callable[[Any, Any], Any], otherwise: Callable[[Any, Any], Any]) -> Size:
-        if (decided := self.decide(first(_wide(a), _wide(b)))) is not None:
-            return a if decided else b
+        for one, other in ((a, b), (b, a)):
+            if self.decide(first(_wide(one), _wide(other))) is True:
+                return one
         return self.size(otherwise(_wide(a), _wide(b)))
 
     def div(self, a: Size, b: Size) -> Size:

@@ -48,10 +48,16 @@ def substitute(size: Size, values: Mapping[Any, Size]) -> Size:
         if isinstance(e, tirx.Cast):
             return walk(e.value)
         if isinstance(e, tirx.Select):
-            return tirx.Select(walk(e.condition), walk(e.true_value), walk(e.false_value))
+            return tirx.Select(condition(e.condition), walk(e.true_value), walk(e.false_value))
         if isinstance(e, tirx.Not):
-            return tirx.Not(walk(e.a))
+            return tirx.Not(condition(e.a))
+        if isinstance(e, tirx.And | tirx.Or):
+            return type(e)(condition(e.a), condition(e.b))
         return type(e)(walk(e.a), walk(e.b))
+
+    def condition(e: Any) -> Any:
+        made = walk(e)
+        return made if str(made.ty.dtype) == "bool" else made != 0
 
     simple = tvm.sym.Analyzer().simplify(walk(size))
     return int(simple) if isinstance(simple, tirx.IntImm) else simple

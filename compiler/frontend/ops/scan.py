@@ -30,15 +30,23 @@ def cumprod(context: Context, node: Node) -> Any:
 
 @converter("TopK")
 def top_k(context: Context, node: Node) -> list[Any]:
-    """TopK-24; equal elements keep their order, and the result is sorted even where it need not be."""
+    """TopK-24; equal elements keep their order, and the result is sorted even where it need not be.
+
+    Of a number that depends on dimensions all are sorted, and the first of them taken.
+    """
     attrs, shape = context.attrs(node), context.shape(node.inputs[0])
-    count = int(context.number(node.inputs[1], "k"))
+    (count,) = context.ints(node.inputs[1], "k")
     axis = attrs["axis"] % len(shape)
     if context.algebra.decide(shape[axis] >= count) is not True:
         raise CannotConvert(f"it takes {count} of an axis that may be shorter: raise the dimension's lower bound")
     x = context.expr(node.inputs[0])
-    both = context.emit(relax.op.topk(x, count, axis, "both", bool(attrs["largest"]), "int64"))
-    return [relax.TupleGetItem(both, i) for i in range(2)]
+    taken = count if isinstance(count, int) else -1
+    both = context.emit(relax.op.topk(x, taken, axis, "both", bool(attrs["largest"]), "int64"))
+    made = [relax.TupleGetItem(both, i) for i in range(2)]
+    if taken >= 0:
+        return made
+    rows = [context.emit(part) for part in made]
+    return [relax.op.strided_slice(part, [axis], sizes([0]), sizes([count]), assume_inbound=True) for part in rows]
 
 
 @converter("BitCast")

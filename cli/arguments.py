@@ -11,7 +11,7 @@ import click
 
 FILE = click.Path(path_type=Path)
 
-Bound = int | tuple[int, int] | list[int | tuple[int, int]]
+Bound = int | tuple[int, int] | list[int | tuple[int, int]] | str
 
 
 def _bound(text: str) -> int | tuple[int, int]:
@@ -22,17 +22,18 @@ def _bound(text: str) -> int | tuple[int, int]:
 class DimType(click.ParamType):
     """A dimension's name with its size, bounds or buckets; the last `=` separates, names may hold others."""
 
-    name = "NAME=INT|LO..HI|INT,INT,…"
+    name = "NAME=INT|LO..HI|INT,INT,…|NAME+NAME"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Bound]:
-        """Reads `batch=1`, `batch=1..8` or `seq=16,64,128`."""
+        """Reads `batch=1`, `batch=1..8`, `seq=16,64,128` or `total=past+seq`."""
         name, _, text = str(value).rpartition("=")
         try:
             bound: Bound = [_bound(size) for size in text.split(",")] if "," in text else _bound(text)
         except ValueError:
-            name = ""
+            bound = text
+            name = name if re.search(r"[^\d.,+* -]", text) else ""
         if not name:
-            self.fail(f"{value!r} is not NAME=INT, NAME=LO..HI or NAME=INT,INT,…", param, ctx)
+            self.fail(f"{value!r} is not NAME=INT, NAME=LO..HI, NAME=INT,INT,… or a sum NAME=NAME+NAME", param, ctx)
         return name, bound
 
 

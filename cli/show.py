@@ -40,8 +40,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
         rows = [(row["name"], row["dtype"], shape_text(row["shape"])) for row in manifest[kind]]
         click.echo("\n" + table((kind, "dtype", "shape"), rows))
     if manifest["dims"]:
-        rows = [(row["name"], str(row["lower"]), str(row["upper"])) for row in manifest["dims"]]
-        click.echo("\n" + table(("dimension", "from", "to"), rows))
+        rows = [(row["name"], str(row["lower"]), str(row["upper"]), _sum_text(row)) for row in manifest["dims"]]
+        click.echo("\n" + table(("dimension", "from", "to", ""), rows))
     for member in members:
         which = f"layer on {member['target']['name']}" if len(members) > 1 else "layer"
         rest = member["layers"]
@@ -63,6 +63,14 @@ def _member_facts(member: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("arena", size_text(member["arena_bytes"])),
         *[("bucket", _bucket_text(bucket)) for bucket in member.get("buckets", ())],
     ]
+
+
+def _sum_text(dim: Mapping[str, Any]) -> str:
+    if "equals" not in dim:
+        return ""
+    terms, constant = dim["equals"]["terms"], dim["equals"]["constant"]
+    parts = [name if factor == 1 else f"{factor}*{name}" for name, factor in terms.items()]
+    return "= " + " + ".join([*parts, *([str(constant)] if constant else [])])
 
 
 def _bucket_text(bucket: Mapping[str, Any]) -> str:

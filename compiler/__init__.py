@@ -48,7 +48,8 @@ def build(
         output: where to write; default is the model's name with the suffix of `emit`, in the working folder.
         dims: dimension name -> size; or (lower, upper) to keep it dynamic between bounds, both included; or a list of
             upper bounds, `[16, 64, 128]`: dynamic from 1 (or, by `[(0, 16), 64, 128]`, from 0) to the last, with a
-            program for each, of which a run takes the smallest that its sizes fit. They share the weights.
+            program for each, of which a run takes the smallest that its sizes fit. They share the weights. A text such
+            as `past+sequence` makes it the sum of others.
         shapes: input name -> whole shape, for dimensions without a name.
         fixed: input name -> value, for inputs that never change: the artifact does not have them.
         emit: `so` shared library, `a` static library, `o` one object, `c` a folder of sources.

@@ -12,15 +12,15 @@ from typing import TypeAlias
 
 from ..errors import ShapeError
 
-Bound: TypeAlias = "int | tuple[int, int] | list[int | tuple[int, int]]"
-"""A size; the lowest and highest size of a dimension that stays open; or upper bounds of which a run takes the smallest
-that fits: of these the first may be a pair with the lowest size, else that is 1."""
+Bound: TypeAlias = "int | tuple[int, int] | str | list[int | tuple[int, int]]"
+"""A size; the lowest and highest size of a dimension that stays open; a sum of other dimensions, as text; or upper
+bounds, of which a run takes the smallest that fits: the first may be a pair with the lowest size, else that is 1."""
 
 _MOST = 16
 """Programs in an artifact, for each target."""
 
 
-def split(dims: Mapping[str, Bound]) -> list[tuple[dict[str, int], dict[str, int | tuple[int, int]]]]:
+def split(dims: Mapping[str, Bound]) -> list[tuple[dict[str, int], dict[str, int | tuple[int, int] | str]]]:
     """(upper bounds of the bucketed dimensions, what to bind) of every program, the largest last.
 
     Raises:

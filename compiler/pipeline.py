@@ -78,7 +78,7 @@ class Compilation:
     """The one that graph, program and plan are for, once they depend on it."""
     bucket: int
     """The number of the sizes that graph, program and plan are for."""
-    buckets: list[tuple[dict[str, int], dict[str, int | tuple[int, int]]]]
+    buckets: list[tuple[dict[str, int], dict[str, int | tuple[int, int] | str]]]
     """All sizes, see `buckets.split`."""
     loaded: LoadedModel = field(init=False)
     prepared: PreparedModel = field(init=False)
@@ -133,7 +133,7 @@ def _pass(run: Callable[[Graph], Graph]) -> Callable[[Compilation], None]:
 
 
 def _dims(c: Compilation) -> tuple[Dim, ...]:
-    dims = [Dim(d.name, d.lower, d.upper, d.is_found) for d in c.prepared.dims.values()]
+    dims = [Dim(d.name, d.lower, d.upper, d.is_found, d.equals) for d in c.prepared.dims.values()]
     return tuple(sorted(dims, key=lambda d: d.is_found))
 
 

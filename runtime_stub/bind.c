@@ -66,6 +66,7 @@ int32_t sparsec_bind_inputs(sparsec_context *c, const DLTensor *const *inputs) {
         }
     }
     int32_t status = sparsec_states_bind(c);
+    if (!status) status = sparsec_check_sums(c);
     if (status) return status;
     sparsec_find_output_shapes(c);
     return sparsec_states_check_room(c);

@@ -38,6 +38,9 @@ void sparsec_forget_dims(sparsec_context *context);
  * shapes, or the one that says why not. */
 void sparsec_choose_program(sparsec_context *context, const DLTensor *const *tensors, const sparsec_shape *shapes);
 
+/* Whether dimensions that must be sums of others are; all are bound. */
+int32_t sparsec_check_sums(sparsec_context *context);
+
 /* For the dimensions bound now. */
 void sparsec_find_output_shapes(sparsec_context *context);
 

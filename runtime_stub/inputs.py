@@ -21,10 +21,15 @@ def random_inputs(
 
     Args:
         manifest: as `read_manifest` returns it.
-        dims: sizes of dynamic dimensions; the upper bound where none is given.
+        dims: sizes of dynamic dimensions; the upper bound where none is given. Dimensions that are sums of others
+            follow from these.
         seed: the same seed gives the same array for an input of the same name and shape.
     """
     sizes = {d["name"]: int((dims or {}).get(d["name"], d["upper"])) for d in manifest["dims"]}
+    for row in manifest["dims"]:
+        if "equals" in row:
+            terms, constant = row["equals"]["terms"], row["equals"]["constant"]
+            sizes[row["name"]] = constant + sum(factor * sizes[name] for name, factor in terms.items())
     result = {}
     for row in manifest["inputs"]:
         rng = np.random.default_rng([seed, zlib.crc32(row["name"].encode())])

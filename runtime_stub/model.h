@@ -53,6 +53,8 @@ typedef struct sparsec_cache {
 typedef struct sparsec_dim {
     const char *name;
     int64_t lower, upper; /* both included */
+    int64_t (*equals)(const int64_t *dims); /* what it must be in every run; NULL: anything between the bounds */
+    const char *equals_text;
 } sparsec_dim;
 
 /* One axis of an input: dims[dim] when dim >= 0, otherwise the constant `size`. */

@@ -93,6 +93,17 @@ void sparsec_choose_program(sparsec_context *c, const DLTensor *const *tensors, 
     sparsec_forget_dims(c);
 }
 
+int32_t sparsec_check_sums(sparsec_context *c) {
+    for (int32_t i = 0; i < c->program->n_dims; ++i) {
+        const sparsec_dim *dim = &c->program->dims[i];
+        const int64_t wanted = dim->equals && c->dims[i] >= 0 ? dim->equals(c->dims) : c->dims[i];
+        if (wanted == c->dims[i]) continue;
+        return sparsec_fail(c, SPARSEC_ERR_SHAPE, "dimension %s is %" PRId64 ", but %s is %" PRId64, dim->name,
+                            c->dims[i], dim->equals_text, wanted);
+    }
+    return SPARSEC_OK;
+}
+
 void sparsec_find_output_shapes(sparsec_context *c) {
     for (int32_t i = 0; i < c->program->n_outputs; ++i) c->program->outputs[i].shape(c->dims, c->output_extents[i]);
     c->prepared = 1;
@@ -110,6 +121,7 @@ static int32_t prepare(sparsec_context *c, const sparsec_shape *shapes, int32_t 
         if (status) return status;
     }
     int32_t status = sparsec_states_bind(c);
+    if (!status) status = sparsec_check_sums(c);
     if (status) return status;
     sparsec_find_output_shapes(c);
     if (c->pool && sparsec_pool_is_orphan(c->pool)) {

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import jinja2
 
 from ..lower.memory import itemsize, root_of
-from ..lower.program import Buffer, CodeBlob, Constant, FoundSize, Pointer, Size, Step, Walk
-from ..lower.sizes import product, to_c, upper
+from ..lower.program import Buffer, CodeBlob, Constant, Dim, FoundSize, Pointer, Size, Step, Walk, axis_of
+from ..lower.sizes import product, text, to_c, upper
 from ..lower.walks import MOST
 from .member import Member, by_target
 from .weights import WeightsWriter
@@ -144,10 +145,10 @@ class DriverWriter:
         )
 
     def _tensor(self, buffer: Buffer, axes_name: str | None) -> _TensorText:
-        dims = [d.name for d in self.program.dims]
         axes = []
         for size in buffer.shape if axes_name else ():
-            axes.append(f"{{-1, {int(size)}}}" if isinstance(size, int) else f"{{{dims.index(size.name)}, 0}}")
+            number = -1 if isinstance(size, int) else axis_of(size, self.program.dims)
+            axes.append(f"{{-1, {size}}}" if number < 0 else f"{{{number}, 0}}")
         return _TensorText(
             c_string(buffer.name),
             dl_dtype(buffer.dtype),
@@ -157,6 +158,12 @@ class DriverWriter:
             axes_name if axes and axes_name else "0",
             [self._size(s) for s in buffer.shape],
         )
+
+    def _dim(self, dim: Dim) -> dict[str, Any]:
+        row: dict[str, Any] = {"name": c_string(dim.name), "lower": dim.lower, "upper": dim.upper, "equals": ""}
+        if dim.equals is not None:
+            row |= {"equals": self._size(dim.equals), "text": c_string(text(dim.equals))}
+        return row
 
     def text(self, version: str, model_sha256: str) -> str:
         """The whole translation unit."""
@@ -188,7 +195,7 @@ class DriverWriter:
                 (c.input, c.output, c.axis, c.load, c.store, self.plan.offsets[c.buffer]) for c in program.caches
             ],
             n_found_dims=sum(d.is_found for d in program.dims),
-            dims=[{"name": c_string(d.name), "lower": d.lower, "upper": d.upper} for d in program.dims],
+            dims=[self._dim(dim) for dim in program.dims],
             suffix=self.member.suffix,
             is_largest=self.member.is_largest,
             first_layer=self.first_layer,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from ..lower.program import Buffer
-from ..lower.sizes import text, upper
+from ..lower.program import Buffer, Dim, axis_of
+from ..lower.sizes import evaluate, text, upper
 from .member import Member, by_target
 
 ABI_VERSION = 1
@@ -35,6 +35,7 @@ def make_manifests(
     inputs = []
     for buffer in first.inputs:
         row = _tensor(buffer)
+        row["shape"] = [s if isinstance(s, int) else first.dims[axis_of(s, first.dims)].name for s in buffer.shape]
         if buffer.name in input_ranges:
             row["range"] = list(input_ranges[buffer.name])
         inputs.append(row)
@@ -45,7 +46,7 @@ def make_manifests(
         "options": dict(options),
         "inputs": inputs,
         "outputs": [_tensor(buffer) for buffer in first.outputs],
-        "dims": [{"name": d.name, "lower": d.lower, "upper": d.upper} for d in first.dims if not d.is_found],
+        "dims": [_dim(d, first.dims) for d in first.dims if not d.is_found],
         "found_dims": [{"name": d.name, "upper": d.upper} for d in first.dims if d.is_found],
         "caches": [
             {"input": first.inputs[c.input].name, "output": first.outputs[c.output].name, "axis": c.axis}
@@ -59,6 +60,16 @@ def make_manifests(
     if len(own) > 1:
         manifests[0]["fallbacks"] = own[1:]
     return manifests
+
+
+def _dim(dim: Dim, dims: tuple[Dim, ...]) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": dim.name, "lower": dim.lower, "upper": dim.upper}
+    if dim.equals is not None:
+        zeros = dict.fromkeys((d.name for d in dims), 0)
+        constant = evaluate(dim.equals, zeros)
+        factors = {d.name: evaluate(dim.equals, {**zeros, d.name: 1}) - constant for d in dims}
+        row["equals"] = {"terms": {name: factor for name, factor in factors.items() if factor}, "constant": constant}
+    return row
 
 
 def _of_target(group: Sequence[Member]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ...errors import ModelError, ShapeError
 from .graph import MOST_ELEMENTS, DynamicDim, Graph, Size, TensorType
+from .linear import Sum, parse
 from .onnx_schema import Refused, to_dtype
 
 if TYPE_CHECKING:
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
     import onnx
 
-Bound: TypeAlias = "int | tuple[int, int]"
-"""A size, or the lowest and highest size of a dimension that stays open."""
+Bound: TypeAlias = "int | tuple[int, int] | str"
+"""A size, the lowest and highest size of a dimension that stays open, or a sum of other dimensions as text."""
 
 
 def bind_inputs(
@@ -23,6 +24,7 @@ def bind_inputs(
     inputs: list[onnx.ValueInfoProto],
     dims: Mapping[str, Bound],
     shapes: Mapping[str, Sequence[Bound | None]],
+    sums: Mapping[str, Sum],
 ) -> None:
     """Give every input of `graph` its type.
 
@@ -31,6 +33,7 @@ def bind_inputs(
         inputs: the model's inputs, those with an initializer left out.
         dims: by ONNX dimension name.
         shapes: by input name; None leaves an axis to the model and to `dims`.
+        sums: dimensions with bounds that are sums of others besides.
 
     Raises:
         ShapeError: a dimension is unbound, a name is unknown, or bindings contradict the model or each other.
@@ -40,6 +43,7 @@ def bind_inputs(
     _check_known("dimension", "--dim", sorted(dims.keys() - names), sorted(names))
     _check_known("input", "--shape", sorted(shapes.keys() - declared.keys()), sorted(declared))
     bound = _by_shapes(declared, dims, shapes)
+    sums = _with_bounds(bound, sums)
     unbound: list[str] = []
     for name, (dtype, declared_axes) in declared.items():
         given = shapes.get(name)
@@ -53,9 +57,9 @@ def bind_inputs(
             if isinstance(axis, int):
                 shape.append(axis)
             elif isinstance(axis, str) and axis in bound:
-                shape.append(_size(graph, axis, bound[axis]))
+                shape.append(_size(graph, axis, bound, sums))
             elif value is not None:
-                shape.append(_size(graph, f"{name}_{i}", value))
+                shape.append(_size(graph, f"{name}_{i}", {**bound, f"{name}_{i}": _checked("", value)}, sums))
             else:
                 unbound.append(_unbound(name, axes, given, i))
         _check_size(graph, name, shape)
@@ -121,6 +125,8 @@ def _by_shapes(
 
 
 def _checked(where: str, value: Bound) -> Bound:
+    if isinstance(value, str):
+        return value
     lower, upper = (value, value) if isinstance(value, int) else value
     if lower < 0 or upper < lower:
         raise ShapeError(f"{where}: {_text(value)} is not a size; give an int, or LOW..HIGH from 0 up.")
@@ -128,21 +134,41 @@ def _checked(where: str, value: Bound) -> Bound:
 
 
 def _check_size(graph: Graph, name: str, shape: list[Size]) -> None:
-    upper = {dim.var: dim.upper for dim in graph.dims.values()}
-    elements = prod(upper[d] if d in upper else int(d) for d in shape)
+    elements = prod(map(graph.algebra.largest, shape))
     if elements > MOST_ELEMENTS:
         raise ShapeError(f"Input '{name}' has up to {elements} elements; {MOST_ELEMENTS} are possible: bind less.")
 
 
-def _size(graph: Graph, name: str, value: Bound) -> Size:
-    if isinstance(value, int):
-        return value
-    lower, upper = value
+def _with_bounds(bound: dict[str, Bound], sums: Mapping[str, Sum]) -> dict[str, Sum]:
+    """All sums, with those that `bound` gives as text; there they get the bounds that follow."""
+    given = {name: parse(value) for name, value in bound.items() if isinstance(value, str)}
+    for name, total in given.items():
+        missing = [n for n in total.terms if isinstance(bound.get(n, ""), str)]
+        if missing:
+            raise ShapeError(f"--dim {name}={total}: the dimension {missing[0]} must have a size or bounds of its own.")
+        lower, upper = (total.size({n: _ends(bound[n])[i] for n in total.terms}) for i in range(2))
+        bound[name] = lower if lower == upper else (lower, upper)
+    return {**sums, **given}
+
+
+def _ends(bound: Bound) -> tuple[int, int]:
+    assert not isinstance(bound, str)
+    return (bound, bound) if isinstance(bound, int) else bound
+
+
+def _size(graph: Graph, name: str, bound: Mapping[str, Bound], sums: Mapping[str, Sum]) -> Size:
+    lower, upper = _ends(bound[name])
     if lower == upper:
         return lower
     if name not in graph.dims:
-        graph.dims[name] = DynamicDim(name, graph.algebra.new_dim(name, lower, upper), lower, upper)
-    return graph.dims[name].var
+        equals = None
+        if name in sums:
+            equals = graph.algebra.size(sums[name].size({n: _size(graph, n, bound, sums) for n in sums[name].terms}))
+            if isinstance(equals, int):
+                return equals
+        graph.dims[name] = DynamicDim(name, graph.algebra.new_dim(name, lower, upper), lower, upper, equals=equals)
+    dim = graph.dims[name]
+    return dim.var if dim.equals is None else dim.equals
 
 
 def _unbound(name: str, axes: list[int | str | None], given: Sequence[Bound | None] | None, i: int) -> str:

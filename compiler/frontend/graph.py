@@ -75,6 +75,8 @@ class DynamicDim:
     upper: int
     is_found: bool = False
     """Its size is the result of a node, known only when that has run."""
+    equals: Size = None
+    """Not None: `var` stands nowhere; in its place stands this size of others, which every run must have."""
 
 
 class Output(NamedTuple):

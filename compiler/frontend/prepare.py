@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ModelError, UnsupportedError
+from ...errors import ModelError, ShapeError, UnsupportedError
 from . import cleanup, inline, onnx_schema, ranges, registry
 from .canonical import Rewriter, canonical
 from .control_flow import ControlFlow
@@ -23,6 +23,7 @@ from .expansion import Expansion
 from .fixed import fixed_inputs
 from .graph import MOST_ELEMENTS, Node, Output, PreparedModel, TensorType
 from .importer import has_converter, infer_by_conversion
+from .linear import SizesMeet, Sum, check_depths, check_sizes_meet
 from .load import LoadedModel, tensor_array
 from .names import NameSupply, label
 from .sequences import Sequences
@@ -62,6 +63,9 @@ def prepare(
         shapes: input name -> sizes or ranges, None for an axis that `dims` or the model give.
         fixed: input name -> its value, for inputs that become constants.
 
+    Dynamic sizes that an elementwise operator or a product brings together are taken to be equal, where one of them is
+    an input's dimension: runs in which they differ are refused.
+
     Returns:
         the prepared graph; nodes that cannot be compiled are in its `diagnostics`, raised by `import_model`.
 
@@ -69,13 +73,32 @@ def prepare(
         ShapeError: a dimension is unbound or contradicts the model.
         ModelError: a node contradicts its inputs.
     """
-    constants = {**loaded.weights, **fixed_inputs(loaded, fixed or {})}
+    sums: dict[str, Sum] = {}
+    while True:
+        try:
+            return _prepare(loaded, dims or {}, shapes or {}, fixed or {}, sums)
+        except SizesMeet as found:
+            if found.name in sums:
+                raise ShapeError(
+                    f"Dimension '{found.name}' would have to be {found.total} and {sums[found.name]}."
+                ) from None
+            sums[found.name] = found.total
+
+
+def _prepare(
+    loaded: LoadedModel,
+    dims: Mapping[str, Bound],
+    shapes: Mapping[str, Sequence[Bound | None]],
+    fixed: Mapping[str, Any],
+    sums: Mapping[str, Sum],
+) -> PreparedModel:
+    constants = {**loaded.weights, **fixed_inputs(loaded, fixed)}
     graph = PreparedModel(algebra=Algebra(), constants=constants, sha256=loaded.sha256)
     graph.opset = loaded.opsets.get("", 0)
     for name, value in graph.constants.items():
         graph.types[name] = TensorType(str(value.dtype.name), value.shape)
     free = [value for value in loaded.proto.graph.input if value.name not in constants]
-    bind_inputs(graph, free, dims or {}, shapes or {})
+    bind_inputs(graph, free, dims, shapes, sums)
     for name in graph.inputs:
         tensor = graph.types[name]
         if tensor.dtype not in _COMPUTED:
@@ -128,6 +151,7 @@ class _Pass:
                     onnx_schema.check_types(node, self.graph.types)
                 self._step(node)
             except CannotConvert as verdict:
+                check_sizes_meet(self.graph, node)
                 self._report(node, str(verdict))
             except onnx_schema.Refused as error:
                 inputs = ", ".join(self._described(node)) or "none"
@@ -273,6 +297,7 @@ class _Pass:
     # ---- what stays --------------------------------------------------------------------------------------------------
 
     def _keep(self, node: Node) -> None:
+        check_depths(self.graph, node)
         if not has_converter(node):
             body = onnx_schema.function_body(node, self.graph.types)
             if body is not None:

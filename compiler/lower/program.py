@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
+import tvm_ffi
+from tvm import tirx
 
 from ...codegen_templates.use import AnyCode
 
@@ -26,6 +28,22 @@ class Dim:
     upper: int
     is_found: bool = False
     """Found by a kernel during the run, not by `prepare`."""
+    equals: Size = None
+    """Not None: a size of the other dimensions that a run must have here; the dimension stands nowhere else."""
+
+
+def axis_of(size: Size, dims: tuple[Dim, ...]) -> int:
+    """The number of the dimension that an input has along an axis of this size.
+
+    Raises:
+        KeyError: it is the size of none.
+    """
+    for number, dim in enumerate(dims):
+        if dim.equals is None and isinstance(size, tirx.Var) and size.name == dim.name:
+            return number
+        if dim.equals is not None and tvm_ffi.structural_equal(size, dim.equals):
+            return number
+    raise KeyError(str(size))
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def analyze(
         raise TargetError(f"target {row.name} has no sparse kernels yet; --target avx512 has")
     options = Options((row,), Path(os.devnull), dims=dict(dims or {}), shapes=dict(shapes or {}))
     compilation = run_until(model, options, "fuse_layers")
-    bounds = tuple(Dim(d.name, d.lower, d.upper, d.is_found) for d in compilation.prepared.dims.values())
+    bounds = tuple(Dim(d.name, d.lower, d.upper, d.is_found, d.equals) for d in compilation.prepared.dims.values())
     return _rows(compilation, bounds, sparsity, pattern)
 
 

@@ -30,7 +30,11 @@ static inline int64_t sparsec_ahead_of(sparsec_segments s) {
 }
 
 /* Fetches a line that is going to be written, from another core's cache too; compilers emit prefetchw only for some CPUs. */
+#if defined(__x86_64__)
 static inline void sparsec_fetch_to_write(const float *at) { __asm__ volatile("prefetchw %0" : : "m"(*at)); }
+#else
+static inline void sparsec_fetch_to_write(const float *at) { __builtin_prefetch(at, 1); }
+#endif
 
 /* The values of a tile of a plane without phases. */
 static inline vf sparsec_gathered(const float *plane, sparsec_segments at) {

@@ -67,6 +67,28 @@ class Program:
         command += [str(_RUNNER), str(archive), "-lm", "-lpthread", "-o", str(self.path)]
         subprocess.run(command, check=True, capture_output=True)
 
+    @classmethod
+    def checked(cls, model: onnx.ModelProto, machine: Machine, folder: Path, **options: object) -> Program:
+        """The same from its C sources, killed by the first undefined behaviour.
+
+        Clang's traps need no run-time library; of the sanitizers it is the one that emulation has room for.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        tree = sparsec.build(
+            model, target=machine.target, triple=machine.triple, emit="c", output=folder / "c", **options
+        )
+        program = cls.__new__(cls)
+        program.machine, program.path = machine, folder / "run"
+        program.manifest = json.loads((tree / "manifest.json").read_bytes())
+        target = TARGETS[machine.target]
+        files = sorted(file.name for file in tree.iterdir() if file.suffix in (".c", ".S"))
+        command = [sys.executable, "-m", "ziglang", "cc", "-target", machine.triple, "-static", "-O1", "-std=gnu11"]
+        command += [f"-mcpu={target.cpu.replace('-', '_')}{target.features.replace(',', '')}", "-Wno-unknown-pragmas"]
+        command += ["-ffp-contract=off", "-fsanitize=undefined", "-fsanitize-trap=undefined", "-I.", *files]
+        command += [str(_RUNNER), "-lm", "-lpthread", "-o", str(program.path)]
+        subprocess.run(command, cwd=tree, check=True, capture_output=True)
+        return program
+
     def run(self, inputs: Mapping[str, np.ndarray], size: int = 1, threads: int = 1) -> bytes:
         """The outputs' bytes, one after the other."""
         given = b"".join(np.ascontiguousarray(inputs[row["name"]]).tobytes() for row in self.manifest["inputs"])

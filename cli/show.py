@@ -40,8 +40,8 @@ def inspect(artifact: Path, as_json: bool) -> None:
         rows = [(row["name"], row["dtype"], shape_text(row["shape"])) for row in manifest[kind]]
         click.echo("\n" + table((kind, "dtype", "shape"), rows))
     if manifest["dims"]:
-        rows = [(row["name"], str(row["lower"]), str(row["upper"]), _sum_text(row)) for row in manifest["dims"]]
-        click.echo("\n" + table(("dimension", "from", "to", ""), rows))
+        dims = [(row["name"], str(row["lower"]), str(row["upper"]), _sum_text(row)) for row in manifest["dims"]]
+        click.echo("\n" + table(("dimension", "from", "to", ""), dims))
     for member in members:
         which = f"layer on {member['target']['name']}" if len(members) > 1 else "layer"
         rest = member["layers"]

@@ -162,7 +162,7 @@ class DriverWriter:
     def _dim(self, dim: Dim) -> dict[str, Any]:
         row: dict[str, Any] = {"name": c_string(dim.name), "lower": dim.lower, "upper": dim.upper, "equals": ""}
         if dim.equals is not None:
-            row |= {"equals": self._size(dim.equals), "text": c_string(text(dim.equals))}
+            row |= {"equals": self._size(dim.equals), "text": c_string(str(text(dim.equals)))}
         return row
 
     def text(self, version: str, model_sha256: str) -> str:

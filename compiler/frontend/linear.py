@@ -88,14 +88,13 @@ def check_sizes_meet(graph: Graph, node: Node) -> None:
     if node.domain or len(shapes) < 2:
         return
     if node.op_type == "MatMul":
-        pairs, shapes = [], [shape[:-2] for shape in shapes]
+        shapes = [shape[:-2] for shape in shapes]
     elif node.op_type == "Concat":
         axis = node.attrs["axis"] % max(len(shapes[0]), 1)
-        pairs, shapes = [], [[*shape[:axis], 1, *shape[axis + 1 :]] for shape in shapes]
-    elif node.op_type in _ELEMENTWISE:
-        pairs = []
-    else:
+        shapes = [[*shape[:axis], 1, *shape[axis + 1 :]] for shape in shapes]
+    elif node.op_type not in _ELEMENTWISE:
         return
+    pairs: list[tuple[Size, Size]] = []
     first = shapes[0]
     for other in shapes[1:]:
         pairs += list(zip(reversed(first), reversed(other), strict=False))

@@ -98,10 +98,10 @@ def causal(
     if isinstance(queries, int) and queries == 1 and not window:
         return ""
     if all(isinstance(size, int) for size in (queries, keys, past)):
-        row, column = np.arange(queries)[:, None] + past, np.arange(keys)
-        gone = (column > row) | ((column <= row - window) if window else False)
-        mask = np.where(np.tile(gone, (repeat, 1)), fill, 0)
-        return e.constant(mask.astype(e.dtype(like))[None, None], "causal")
+        at, places = np.arange(queries)[:, None] + past, np.arange(keys)
+        hidden = (places > at) | ((places <= at - window) if window else False)
+        filled = np.where(np.tile(hidden, (repeat, 1)), fill, 0)
+        return e.constant(filled.astype(e.dtype(like))[None, None], "causal")
     column = e.op("Reshape", [e.range(0, keys), e.ints([1, keys])])
     row = e.op("Reshape", [e.range(past, past + queries), e.ints([queries, 1])])
     gone = e.op("Greater", [column, row])

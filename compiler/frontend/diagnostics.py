@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from .graph import Node
 
 HINTS = {
-    "Unique": "the output's shape depends on the data",
     "RandomNormal": "random numbers are not supported",
     "RandomNormalLike": "random numbers are not supported",
     "RandomUniform": "random numbers are not supported",

@@ -39,6 +39,10 @@ class Expansion:
         """A tensor's shape."""
         return self._rewriter.graph.shape(name)
 
+    def count(self, name: str) -> Size:
+        """A tensor's number of elements."""
+        return self._rewriter.graph.algebra.product(self.shape(name))
+
     def dtype(self, name: str) -> str:
         """A tensor's dtype."""
         return self._rewriter.graph.type_of(name).dtype
@@ -74,6 +78,17 @@ class Expansion:
         name = f"{self.node.name or self.node.outputs[0]}/{what or kind}"
         self.nodes.append(Node(kind, list(inputs), [out], attrs, name, domain, 1 if domain else version))
         return out
+
+    def ops(self, kind: str, inputs: Sequence[str], outputs: int, **attrs: Any) -> list[str]:
+        """Adds a node with several outputs; their names."""
+        names = [self._rewriter.tensor(f"{self.node.outputs[0] or self.node.name}/{kind}") for _ in range(outputs)]
+        self.nodes.append(self.like(kind, inputs, names, **attrs))
+        return names
+
+    def like(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attrs: Any) -> Node:
+        """A node of the default domain with all attributes of this one, or with those given."""
+        name = f"{self.node.name or self.node.outputs[0]}/{kind}"
+        return Node(kind, list(inputs), list(outputs), attrs or dict(self.node.attrs), name, "", NEWEST)
 
     def constant(self, value: np.ndarray, wish: str) -> str:
         """A new constant's name."""

@@ -5,7 +5,7 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types docs docs-check golden peers bench bench-bars bench-public bench-layers bench-kernels fuzz wheel clean setup
+.PHONY: demo test test-all lint types docs docs-check golden peers bench bench-bars bench-public bench-layers bench-kernels bench-instructions fuzz wheel clean setup
 
 setup: $(READY)
 
@@ -71,6 +71,9 @@ fuzz: $(READY)      ## mutated ONNX files; FUZZ="--count 10000", goes on where i
 
 bench-kernels: $(READY)
 	$(PY) benchmarks/kernels.py
+
+bench-instructions: $(READY)     ## of AArch64 kernels, counted by qemu-aarch64 (Debian: qemu-user)
+	$(PY) benchmarks/instructions.py
 
 wheel: $(READY)
 	$(PY) -m build --wheel

@@ -15,8 +15,8 @@ SPARSEC_INLINE void sparsec_store_panel(float *to, vf x, int64_t values) {
  * four columns. `zero` is int16. */
 SPARSEC_INLINE __m512i sparsec_quarters_of(const vf *x, __m512 inverse, __m512i zero) {
     __m512i q[4];
-    for (int j = 0; j < 4; ++j) /* saturated before the conversion, which would wrap */
-        q[j] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(65536.0f), _mm512_mul_ps((__m512)x[j], inverse)));
+#pragma clang loop unroll(full)
+    for (int j = 0; j < 4; ++j) q[j] = sparsec_rounded(_mm512_mul_ps((__m512)x[j], inverse));
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero);
     const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero);
     return _mm512_packus_epi16(low, high);

@@ -19,6 +19,14 @@ SPARSEC_INLINE __mmask16 sparsec_first(int64_t n) { return (__mmask16)(n >= SPAR
 /* Positions from, from + step, ...: the first n of 16, others are zero. */
 SPARSEC_INLINE __m512i sparsec_every(const uint32_t *from, int64_t step, int64_t n) {
     if (step == 1) return _mm512_maskz_loadu_epi32(sparsec_first(n), from);
+#if defined(__aarch64__)
+    uint32_t every[SPARSEC_TILE] = {0};
+    int64_t i = 0;
+    if (step == 2)
+        for (; i + 4 < n; i += 4) vst1q_u32(every + i, vld2q_u32(from + 2 * i).val[0]);
+    for (; i < n; ++i) every[i] = from[i * step];
+    return _mm512_loadu_si512(every);
+#else
     const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     if (step != 2) return _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), sparsec_first(n), _mm512_mullo_epi32(lane, _mm512_set1_epi32((int)step)), from, 4);
     const int64_t count = 2 * n - 1;
@@ -26,6 +34,7 @@ SPARSEC_INLINE __m512i sparsec_every(const uint32_t *from, int64_t step, int64_t
     if (count <= SPARSEC_TILE) return _mm512_permutexvar_epi32(_mm512_slli_epi32(lane, 1), low);
     const __m512i high = _mm512_maskz_loadu_epi32(sparsec_first(count - SPARSEC_TILE), from + SPARSEC_TILE);
     return _mm512_permutex2var_epi32(low, _mm512_slli_epi32(lane, 1), high);
+#endif
 }
 
 /* The four bytes of a position that holds the zero point. */

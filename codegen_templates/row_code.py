@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from .catalogue import base_isa
 from .pattern import MOST_ROWS, PatternCode, RowBlock, dense_blocks, row_blocks
 
 _SATURATING = ("avx2", "avx512-novnni")
 """ISAs that multiply unsigned bytes by signed ones, and add two products, in 16 bits that saturate."""
 _SAFE = 128
 """Of two weights of one sign: 255 times their sum is the most that 16 bits hold."""
+_UNROLLED = 8
 
 
 def saturates(isa: str) -> bool:
@@ -57,6 +59,14 @@ def dense_code(
         parts.append(np.concatenate([part.swapaxes(0, 1).reshape(-1) for part in slices]))
         first += block.rows
     turns = units.shape[1] // len(offsets)
+    if base_isa(isa) == "neon" and len(offsets) == 1:  # its loop takes several k a turn
+        together = next(n for n in range(min(_UNROLLED, turns), 0, -1) if turns % n == 0)
+        offsets, turns, turn_bytes = (
+            offsets + turn_bytes * np.arange(together),
+            turns // together,
+            turn_bytes * together,
+        )
+        blocks = [_sliced(block, isa, kind) for block in dense_blocks(len(units), together, height)]
     code = PatternCode(kind, offsets, tuple(blocks), isa=isa, turns=turns, turn_bytes=turn_bytes, **how)
     return code, *_joined(parts)
 

@@ -14,9 +14,25 @@ enum { SPARSEC_LOWER = 128 };
 enum { SPARSEC_LOWER = 0 };
 #endif
 
+/* Vectors of sums that the registers hold beside their operands. */
+#if defined(__AVX512F__)
+enum { SPARSEC_SUMS = 16 };
+#else
+enum { SPARSEC_SUMS = 4 };
+#endif
+
 /* Between bytes as they are and as memory holds them: its own inverse. */
 SPARSEC_INLINE __m512i sparsec_kept(__m512i bytes) {
     return SPARSEC_LOWER ? _mm512_xor_si512(bytes, _mm512_set1_epi8((char)SPARSEC_LOWER)) : bytes;
+}
+
+/* To the nearest integers, any above 65535 for what is larger; NaN becomes the lowest. */
+SPARSEC_INLINE __m512i sparsec_rounded(__m512 x) {
+#if defined(__aarch64__)
+    return _mm512_cvtps_epi32(x); /* saturates */
+#else
+    return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(65536.0f), x)); /* would wrap */
+#endif
 }
 
 /* Adds four products of bytes as memory holds them by signed ones to each lane. */

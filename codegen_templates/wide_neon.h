@@ -195,6 +195,13 @@ SPARSEC_NEON int32x4_t sparsec_q_fnma(float32x4_t a, float32x4_t b, float32x4_t 
 SPARSEC_NEON __m512 _mm512_fmadd_ps(__m512 a, __m512 b, __m512 c) { return SPARSEC_MAP3(sparsec_q_fma, a, b, c); }
 SPARSEC_NEON __m512 _mm512_fnmadd_ps(__m512 a, __m512 b, __m512 c) { return SPARSEC_MAP3(sparsec_q_fnma, a, b, c); }
 
+/* NaN stays NaN. */
+SPARSEC_NEON __m512 sparsec_bounded(__m512 x, float low, float high) {
+#define SPARSEC_Q(x) vminq_f32(vmaxq_f32((float32x4_t)(x), vdupq_n_f32(low)), vdupq_n_f32(high))
+    return (__m512)SPARSEC_MAP(SPARSEC_Q, x);
+#undef SPARSEC_Q
+}
+
 /* NaN becomes INT32_MIN, as it does there; what is too large, INT32_MAX. */
 #define SPARSEC_Q(x) vcvtnq_s32_f32(vmaxnmq_f32((float32x4_t)(x), vdupq_n_f32(-0x1p31f)))
 SPARSEC_NEON __m512i _mm512_cvtps_epi32(__m512 x) { return SPARSEC_MAP(SPARSEC_Q, x); }

@@ -6,8 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from sparsec.compiler.target import TARGETS
 from sparsec.runtime_stub.artifact import read_manifest
 
 _RUNNER = Path(__file__).with_name("raw_run.c")
+_COUNTER = Path(__file__).with_name("count_instructions.c")
 
 
 @dataclass(frozen=True)
@@ -91,19 +94,38 @@ class Program:
 
     def run(self, inputs: Mapping[str, np.ndarray], size: int = 1, threads: int = 1) -> bytes:
         """The outputs' bytes, one after the other."""
-        given = b"".join(np.ascontiguousarray(inputs[row["name"]]).tobytes() for row in self.manifest["inputs"])
-        return self._call(given, str(size), str(threads))
+        return self._call(self._bytes(inputs), str(size), str(threads)).stdout
+
+    def instructions(self, inputs: Mapping[str, np.ndarray]) -> int:
+        """How many one run on one thread executes, as qemu counts them."""
+        counts = []
+        for runs in ("1", "2"):
+            done = self._call(self._bytes(inputs), "1", "1", runs, options=("-plugin", str(_counter())))
+            counts.append(int(done.stderr.split(b"instructions:")[1]))
+        return counts[1] - counts[0]
+
+    def _bytes(self, inputs: Mapping[str, np.ndarray]) -> bytes:
+        return b"".join(np.ascontiguousarray(inputs[row["name"]]).tobytes() for row in self.manifest["inputs"])
 
     def target(self) -> str:
         """The target whose kernels that machine gets."""
-        return str(json.loads(self._call(b"", "manifest"))["target"]["name"])
+        return str(json.loads(self._call(b"", "manifest").stdout)["target"]["name"])
 
-    def _call(self, given: bytes, *arguments: str) -> bytes:
-        command = [*self.machine.emulator, str(self.path), *arguments]
+    def _call(self, given: bytes, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[bytes]:
+        command = [*self.machine.emulator, *options, str(self.path), *arguments]
         done = subprocess.run(command, input=given, capture_output=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{self.machine.id}: exit {done.returncode}: {done.stderr.decode()}")
-        return done.stdout
+        return done
+
+
+@cache
+def _counter() -> Path:
+    """The plugin for qemu that counts instructions."""
+    path = Path(tempfile.mkdtemp(prefix="sparsec-qemu-")) / "count.so"
+    command = [sys.executable, "-m", "ziglang", "cc", "-shared", "-fPIC", "-O1", str(_COUNTER), "-o", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
 
 
 def native_targets() -> list[str]:

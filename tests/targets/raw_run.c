@@ -1,6 +1,6 @@
 /* Runs a model on the bytes of standard input, its inputs one after the other, and writes all outputs' bytes.
  *
- *   run SIZE THREADS        SIZE: of every dynamic dimension
+ *   run SIZE THREADS [RUNS]        SIZE: of every dynamic dimension
  *   run manifest            writes the manifest of what would run
  */
 #include <stdio.h>
@@ -30,10 +30,10 @@ int main(int argc, char **argv) {
     char message[512];
     const sparsec_model *model;
     sparsec_context *context;
-    if (argc < 2) return fail("usage: run SIZE THREADS, or run manifest");
+    if (argc < 2) return fail("usage: run SIZE THREADS [RUNS], or run manifest");
     if (sparsec_model_open(SPARSEC_ABI_VERSION, &model, message, sizeof message)) return fail(message);
     if (!strcmp(argv[1], "manifest")) return fputs(sparsec_manifest(model), stdout) < 0;
-    if (argc != 3) return fail("usage: run SIZE THREADS");
+    if (argc < 3) return fail("usage: run SIZE THREADS [RUNS]");
     sparsec_options options = {.size = sizeof options, .threads = atoi(argv[2])};
     if (sparsec_context_create(model, &options, &context, message, sizeof message)) return fail(message);
     const int32_t n_in = sparsec_input_count(model), n_out = sparsec_output_count(model);
@@ -48,7 +48,8 @@ int main(int argc, char **argv) {
         in[i] = &inputs[i];
     }
     for (int32_t i = 0; i < n_out; ++i) out[i] = &outputs[i];
-    if (sparsec_run(context, in, n_in, out, n_out)) return fail(sparsec_message(context));
+    for (int run = argc > 3 ? atoi(argv[3]) : 1; run > 0; --run)
+        if (sparsec_run(context, in, n_in, out, n_out)) return fail(sparsec_message(context));
     for (int32_t i = 0; i < n_out; ++i) fwrite(outputs[i].data, 1, (size_t)bytes(&outputs[i]), stdout);
     for (int32_t i = 0; i < n_in; ++i) free(inputs[i].data);
     sparsec_context_destroy(context);

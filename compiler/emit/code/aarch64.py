@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ....codegen_templates.pattern import PatternCode, RowBlock
+from ....codegen_templates.use import AnyCode
 
 LINE = 64
 STREAM_BIAS = 512
@@ -36,11 +37,12 @@ _BASES = (9, 10, 11, 12)
 """One for each distance from a multiple of 16."""
 
 
-def encode(code: PatternCode) -> bytes:
+def encode(code: AnyCode) -> bytes:
     """Tables of uint32, then the blocks, each on a line of its own: as x86.encode.
 
     The tables: the offset of every block and of the end; bytes of code and of the stream that a call fetches ahead.
     """
+    assert isinstance(code, PatternCode)
     count = len(code.blocks)
     at = -(-4 * (3 * count + 1) // LINE) * LINE
     offsets, functions = [], []

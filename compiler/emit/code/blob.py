@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ....codegen_templates.use import AnyCode
 from ...lower.program import CodeBlob, Program
 from ...target import Target
 from ..assembler import CODE, Directives
 from . import aarch64, x86
 
-_WRITERS = {"x86_64": x86.encode, "aarch64": aarch64.encode}
+_WRITERS: dict[str, Callable[[AnyCode], bytes]] = {"x86_64": x86.encode, "aarch64": aarch64.encode}
 """By machine."""
 
 

@@ -50,6 +50,19 @@ class KernelType(click.ParamType):
         return name, kernel
 
 
+class TurnsType(click.ParamType):
+    """A Loop's name with a number; the last `=` separates."""
+
+    name = "LOOP=INT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """Reads `decoder/loop=20`."""
+        name, _, text = str(value).rpartition("=")
+        if not name or not text.isdecimal():
+            self.fail(f"{value!r} is not LOOP=INT", param, ctx)
+        return name, int(text)
+
+
 class SizeType(click.ParamType):
     """A number of bytes, with a unit or without."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .arguments import FILE, Bound, DimType, FixedType, KernelType, ShapeType, SizeType
+from .arguments import FILE, Bound, DimType, FixedType, KernelType, ShapeType, SizeType, TurnsType
 from .text import read_archive, read_array, table
 
 
@@ -35,6 +35,7 @@ from .text import read_archive, read_array, table
 @click.option("--jobs", type=click.IntRange(min=1), help="Parallel compiler processes; default: one per CPU.")
 @click.option("--report", type=FILE, metavar="FILE.json", help="Writes what was built, as JSON.")
 @click.option("--dump-ir", type=FILE, metavar="DIR", help="Writes the IR after every stage.")
+@click.option("--turns", type=TurnsType(), multiple=True, help="The most turns of a Loop that only a run can count.")
 @click.option(
     "--fix", "fixed", type=FixedType(), multiple=True, help="Makes a constant of an input that never changes."
 )
@@ -47,6 +48,7 @@ def build(
     dims: tuple[tuple[str, Bound], ...],
     shapes: tuple[tuple[str, Any], ...],
     fixed: tuple[tuple[str, Any], ...],
+    turns: tuple[tuple[str, int], ...],
     kernels: tuple[tuple[str, str], ...],
     report: Path | None,
     quiet: bool,
@@ -61,7 +63,13 @@ def build(
         for path in custom_ops:
             load_custom_ops(path)
     values = {name: read_array(value) if isinstance(value, Path) else value for name, value in fixed}
-    sizes = {"dims": dict(dims), "shapes": dict(shapes), "fixed": values, "kernels": dict(kernels)}
+    sizes = {
+        "dims": dict(dims),
+        "shapes": dict(shapes),
+        "fixed": values,
+        "turns": dict(turns),
+        "kernels": dict(kernels),
+    }
     build_on_console(model, report=report, quiet=quiet, **sizes, **options)
 
 

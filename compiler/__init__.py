@@ -27,6 +27,7 @@ def build(
     dims: Mapping[str, Bound] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     fixed: Mapping[str, Any] | None = None,
+    turns: Mapping[str, int] | None = None,
     emit: str = "so",
     symbol_prefix: str = "sparsec_",
     kernels: Mapping[str, str] | None = None,
@@ -52,6 +53,7 @@ def build(
             as `past+sequence` makes it the sum of others.
         shapes: input name -> whole shape, for dimensions without a name.
         fixed: input name -> value, for inputs that never change: the artifact does not have them.
+        turns: name of a Loop -> the most turns it takes, where only a run knows: one that needs more is refused.
         emit: `so` shared library, `a` static library, `o` one object, `c` a folder of sources.
         symbol_prefix: what exported names begin with instead of `sparsec_`.
         kernels: layer, by the tensor it computes -> name of the kernel it has to take.
@@ -78,6 +80,9 @@ def build(
         raise SparsecError(f"unknown --emit {emit!r}; one of: {', '.join(_EMITS)}")
     if optimize not in ("speed", "size"):
         raise SparsecError(f"unknown --optimize {optimize!r}; one of: speed, size")
+    for name, most in (turns or {}).items():
+        if most < 1:
+            raise SparsecError(f"--turns {name}={most} is no number of turns")
     if max_size is not None and max_size <= 0:
         raise SparsecError(f"--max-size {max_size} is no number of bytes")
     if not symbol_prefix.isidentifier() or not symbol_prefix.isascii():
@@ -102,6 +107,7 @@ def build(
         dims=dict(dims or {}),
         shapes=dict(shapes or {}),
         fixed=dict(fixed or {}),
+        turns=dict(turns or {}),
         emit=emit,
         symbol_prefix=symbol_prefix,
         kernels=dict(kernels or {}),

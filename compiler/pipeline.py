@@ -59,6 +59,7 @@ class Options:
     dims: Mapping[str, Bound] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    turns: Mapping[str, int] = field(default_factory=dict)
     emit: str = "so"
     symbol_prefix: str = "sparsec_"
     kernels: Mapping[str, str] = field(default_factory=dict)
@@ -115,7 +116,9 @@ def _load(c: Compilation) -> None:
 
 
 def _prepare(c: Compilation) -> None:
-    c.prepared = prepare(c.loaded, c.buckets[c.bucket][1], dict(c.options.shapes), dict(c.options.fixed))
+    c.prepared = prepare(
+        c.loaded, c.buckets[c.bucket][1], dict(c.options.shapes), dict(c.options.fixed), c.options.turns
+    )
 
 
 def _import(c: Compilation) -> None:

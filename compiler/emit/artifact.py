@@ -103,6 +103,7 @@ def _build_options(options: Options) -> dict[str, Any]:
     return {
         "dims": {k: _bound_to_json(v) for k, v in options.dims.items()},
         "shapes": {k: list(v) for k, v in options.shapes.items()},
+        "turns": dict(options.turns),
         "fixed": {k: np.asarray(v).tolist() for k, v in options.fixed.items()},
         "symbol_prefix": options.symbol_prefix,
         "kernels": dict(options.kernels),

@@ -1,7 +1,9 @@
 """If, Loop and Scan become plain nodes: there is no control flow after `prepare`.
 
 What is known at build time decides: one branch of an If, the number of turns of a Loop. A condition that is known only
-at run time computes both sides and selects, which needs results of equal shapes.
+at run time computes both sides and selects, which needs results of equal shapes. A Loop whose turns only a run can
+count takes as many as dimensions allow, or the caller: those that do not take place change nothing, and rows that they
+scan are left out.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import TensorProto
 
 from . import inline
 from .diagnostics import CannotConvert
@@ -16,7 +19,7 @@ from .graph import Node
 from .onnx_schema import NEWEST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .canonical import Rewriter
     from .graph import Graph
@@ -29,17 +32,24 @@ MOST_TURNS = 64
 SELECT = ("sparsec", "Select")
 """Select(condition, a, b): one condition for a whole tensor; a and b have one shape."""
 
-_DONE, _PARTS, _OPEN = "sparsec_done", "sparsec_parts", "sparsec_open"
+_DONE, _PARTS, _OPEN, _FLAGS, _STATED = (f"sparsec_{name}" for name in ("done", "parts", "open", "flags", "stated"))
 """Attributes of a Loop that is being unrolled: turns done, pieces of its scanned outputs, whether a condition that is
-known only at run time has been met."""
+known only at run time has been met, whether each turn takes place, whether the caller limits them."""
 
 
 class ControlFlow:
-    """Takes the nodes of subgraphs apart; `opsets` are the model's."""
+    """Takes the nodes of subgraphs apart; `opsets` are the model's, `turns` the most of a Loop, by node or output."""
 
     def __init__(
-        self, graph: Graph, names: NameSupply, rewriter: Rewriter, read: ReadTensor, opsets: dict[str, int]
+        self,
+        graph: Graph,
+        names: NameSupply,
+        rewriter: Rewriter,
+        read: ReadTensor,
+        opsets: dict[str, int],
+        turns: Mapping[str, int],
     ) -> None:
+        self._turns = turns
         self._graph = graph
         self._names = names
         self._rewriter = rewriter
@@ -93,61 +103,115 @@ class ControlFlow:
     def _loop(self, node: Node) -> list[Node]:
         """Loop-25, a turn at a time: what the turn finds out about the condition is known before the next."""
         done, is_open = node.attrs.get(_DONE, 0), node.attrs.get(_OPEN, False)
-        trips = self._trips(node)
+        trips, most = self._trips(node), self._most_turns(node)
         condition = self._known(node.inputs[1]) if node.input(1) else True
-        if done == trips or (condition is False and not is_open):
-            return self._loop_end(node)
+        if done in (trips, most) or (condition is False and not is_open):
+            return self._loop_end(node, is_cut=is_open and most is not None and node.attrs.get(_STATED, False))
         if done >= MOST_TURNS:
             raise CannotConvert(f"it runs more than {MOST_TURNS} times; export the model with a shorter loop")
-        if condition is None and trips is None:
-            raise CannotConvert("how often it runs is known only at run time; export the model with a fixed number")
+        is_counted = trips is None and node.input(0) != "" and not self._takes_place(node, done)
+        if trips is None and most is None and (is_counted or condition is None):
+            raise CannotConvert("how often it runs is known only at run time; state the most turns: --turns NAME=N")
         states = node.inputs[2:]
-        turn = self._rewriter.constant(np.array(done, np.int64), f"{node.outputs[0]}/turn")
+        flags = list(node.attrs.get(_FLAGS, []))
+        before: list[Node] = []
         active = node.input(1) or self._rewriter.constant(np.array(True), f"{node.outputs[0]}/condition")
+        if is_counted:
+            active = self._counted(node, done, active, before)
+        is_open = is_open or condition is None or is_counted
+        turn = self._rewriter.constant(np.array(done, np.int64), f"{node.outputs[0]}/turn")
+        if is_open and done and trips is None:  # a turn that does not take place must not look beyond what there is
+            turn = self._guard(node, active, turn, self._rewriter.constant(np.array(0, np.int64), "first"), before)
         nodes, (again, *results) = self.branch(node, "body", [turn, active, *states])
         parts = [list(pieces) for pieces in node.attrs.get(_PARTS, [[]] * (len(results) - len(states)))]
-        is_open = is_open or condition is None
         if is_open:
-            if parts:
-                raise CannotConvert("the length of its scanned outputs is known only at run time")
-            nodes += self._guarded(node, active, states, results)
+            results[: len(states)] = [
+                self._guard(node, active, new, old, nodes)
+                for new, old in zip(results[: len(states)], states, strict=True)
+            ]
             both = self._names.fresh(f"{node.outputs[0]}/active")
             nodes.append(Node("And", [active, again], [both], version=NEWEST))
             again = both
+        flags.append(active)
         for pieces, result in zip(parts, results[len(states) :], strict=True):
             pieces.append(result)
-        rest = Node("Loop", [node.inputs[0], again if node.input(1) else "", *results[: len(states)]], node.outputs,
-                    {**node.attrs, _DONE: done + 1, _PARTS: parts, _OPEN: is_open}, node.name, "",
-                    node.version)  # fmt: skip
-        return [*nodes, rest]
+        is_asked = node.input(1) or is_open
+        attrs = {**node.attrs, _DONE: done + 1, _PARTS: parts, _OPEN: is_open, _FLAGS: flags,
+                 _STATED: trips is None and not self._is_counted_by_dims(node)}  # fmt: skip
+        rest = Node("Loop", [node.inputs[0], again if is_asked else "", *results[: len(states)]], node.outputs, attrs,
+                    node.name, "", node.version)  # fmt: skip
+        return [*before, *nodes, rest]
 
-    def _guarded(self, node: Node, active: str, states: list[str], results: list[str]) -> list[Node]:
-        """Keeps the old states once the loop is over; `results` are replaced by the guarded ones."""
-        chosen = []
-        for i, state in enumerate(states):
-            out = self._names.fresh(f"{results[i]}/kept")
-            chosen.append(self._select(node, active, results[i], state, out))
-            results[i] = out
-        return chosen
+    def _guard(self, node: Node, active: str, new: str, old: str, nodes: list[Node]) -> str:
+        """`new` while the loop runs, else `old`."""
+        out = self._names.fresh(f"{new}/kept")
+        nodes.append(self._select(node, active, new, old, out))
+        return out
+
+    def _counted(self, node: Node, done: int, active: str, nodes: list[Node]) -> str:
+        """Whether turn number `done` takes place, of as many as the first input says."""
+        below, both = (self._names.fresh(f"{node.outputs[0]}/{what}") for what in ("counted", "active"))
+        turn = self._rewriter.constant(np.array(done, np.int64), f"{node.outputs[0]}/number")
+        nodes.append(Node("Less", [turn, node.inputs[0]], [below], version=NEWEST))
+        nodes.append(Node("And", [active, below], [both], version=NEWEST))
+        return both
 
     def _trips(self, node: Node) -> int | None:
-        if not node.input(0):
-            return None
-        value = self._graph.constants.get(node.inputs[0])
-        if value is None:
-            raise CannotConvert("how often it runs is known only at run time; bind more dimensions or fix the number")
-        return max(int(value.reshape(-1)[0]), 0)
+        """The number of turns, None where it is unknown or unlimited."""
+        value = self._graph.constants.get(node.input(0)) if node.input(0) else None
+        return None if value is None else max(int(value.reshape(-1)[0]), 0)
 
-    def _loop_end(self, node: Node) -> list[Node]:
-        states = node.inputs[2:]
-        nodes = _links(node.outputs[: len(states)], states)
+    def _is_counted_by_dims(self, node: Node) -> bool:
+        return node.input(0) in self._graph.symbols
+
+    def _takes_place(self, node: Node, number: int) -> bool:
+        """Whether the dimensions say so of a turn."""
+        if not self._is_counted_by_dims(node):
+            return False
+        return self._graph.algebra.decide(self._graph.symbols[node.inputs[0]].reshape(-1)[0] > number) is True
+
+    def _most_turns(self, node: Node) -> int | None:
+        """How many turns there are at most where a run counts them: as dimensions say, or the caller."""
+        if self._is_counted_by_dims(node):
+            return max(self._graph.algebra.largest(self._graph.symbols[node.inputs[0]].reshape(-1)[0]), 0)
+        return self._turns.get(node.name) or next((self._turns[o] for o in node.outputs if o in self._turns), None)
+
+    def _loop_end(self, node: Node, is_cut: bool) -> list[Node]:
+        """Links to the outputs; `is_cut`: the run fails if the loop would go on."""
+        states, flags = node.inputs[2:], node.attrs.get(_FLAGS, [])
         scanned = node.outputs[len(states) :]
+        nodes: list[Node] = []
+        made = list(states)
         for out, pieces in zip(scanned, node.attrs.get(_PARTS, [[]] * len(scanned)), strict=False):
             if out and not pieces:
                 raise CannotConvert("it never runs, and its scanned outputs would be empty")
+            made.append(self._names.fresh(f"{out}/all") if out else "")
             if out:
-                nodes += self._stacked(out, pieces, 0)
-        return nodes
+                nodes += self._stacked(made[-1], pieces, 0)
+            if out and node.attrs.get(_OPEN, False):
+                whole, made[-1] = made[-1], self._names.fresh(f"{out}/taken")
+                taken = self._names.fresh(f"{out}/turns")
+                nodes += self._stacked(taken, flags, 0)
+                nodes.append(Node("Compress", [whole, taken], [made[-1]], {"axis": 0}, node.name, version=NEWEST))
+        if is_cut:
+            going_on = node.inputs[1]
+            if node.input(0) and self._trips(node) is None:
+                going_on = self._counted(node, node.attrs[_DONE], going_on, nodes)
+            made = [self._cut(node, going_on, name, nodes) if name else "" for name in made]
+        return [*nodes, *_links(node.outputs, made)]
+
+    def _cut(self, node: Node, going_on: str, made: str, nodes: list[Node]) -> str:
+        """The same tensor, looked up at a place that is not there while the loop's condition holds."""
+        row, at, out = (self._names.fresh(f"{made}/{what}") for what in ("row", "going_on", "checked"))
+        axis = self._rewriter.constant(np.array([0]), f"{row}/axis")
+        name = f"{node.name or node.outputs[0]}: more turns than --turns allows"
+        nodes.append(Node("Unsqueeze", [made, axis], [row], version=NEWEST))
+        nodes.append(Node("Cast", [going_on], [at], {"to": int(TensorProto.INT64)}, version=NEWEST))
+        scalar = self._names.fresh(f"{at}/scalar")
+        shape = self._rewriter.constant(np.zeros(0, np.int64), f"{at}/shape")
+        nodes.append(Node("Reshape", [at, shape], [scalar], version=NEWEST))
+        nodes.append(Node("Gather", [row, scalar], [out], {"axis": 0}, name, version=NEWEST))
+        return out
 
     # ---- Scan --------------------------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ def prepare(
     dims: Mapping[str, Bound] | None = None,
     shapes: Mapping[str, Sequence[Bound | None]] | None = None,
     fixed: Mapping[str, Any] | None = None,
+    turns: Mapping[str, int] | None = None,
 ) -> PreparedModel:
     """Bind the input dimensions and remove everything that is known at build time.
 
@@ -62,6 +63,7 @@ def prepare(
         dims: ONNX dimension name -> size, or (lowest, highest) to keep it dynamic.
         shapes: input name -> sizes or ranges, None for an axis that `dims` or the model give.
         fixed: input name -> its value, for inputs that become constants.
+        turns: Loop, by its name or an output's -> the most turns of one whose number only a run knows.
 
     Dynamic sizes that an elementwise operator or a product brings together are taken to be equal, where one of them is
     an input's dimension: runs in which they differ are refused.
@@ -76,7 +78,7 @@ def prepare(
     sums: dict[str, Sum] = {}
     while True:
         try:
-            return _prepare(loaded, dims or {}, shapes or {}, fixed or {}, sums)
+            return _prepare(loaded, dims or {}, shapes or {}, fixed or {}, sums, turns or {})
         except SizesMeet as found:
             if found.name in sums:
                 raise ShapeError(
@@ -91,6 +93,7 @@ def _prepare(
     shapes: Mapping[str, Sequence[Bound | None]],
     fixed: Mapping[str, Any],
     sums: Mapping[str, Sum],
+    turns: Mapping[str, int],
 ) -> PreparedModel:
     constants = {**loaded.weights, **fixed_inputs(loaded, fixed)}
     graph = PreparedModel(algebra=Algebra(), constants=constants, sha256=loaded.sha256)
@@ -105,7 +108,7 @@ def _prepare(
             raise UnsupportedError(f"Input '{name}' is {tensor.dtype}; only these are supported: {_LIST}.")
         if tensor.empty:
             graph.constants[name] = np.zeros(tuple(tensor.shape or ()), tensor.dtype)
-    _Pass(loaded, graph).run()
+    _Pass(loaded, graph, turns).run()
     cleanup.run(graph)
     graph.input_ranges = ranges.find(graph)
     return graph
@@ -114,14 +117,14 @@ def _prepare(
 class _Pass:
     """The state of the forward pass."""
 
-    def __init__(self, loaded: LoadedModel, graph: PreparedModel) -> None:
+    def __init__(self, loaded: LoadedModel, graph: PreparedModel, turns: Mapping[str, int]) -> None:
         self.loaded = loaded
         self.graph = graph
         self.names = NameSupply()
         self.aliases: dict[str, str] = {}
         """Removed tensor -> the tensor that holds the same value."""
         self.rewriter = Rewriter(graph, self.names)
-        self.control_flow = ControlFlow(graph, self.names, self.rewriter, self._array, loaded.opsets)
+        self.control_flow = ControlFlow(graph, self.names, self.rewriter, self._array, loaded.opsets, turns)
         self.sequences = Sequences(graph, self.names, self.rewriter, self.control_flow)
         self.functions = {("" if f.domain == "ai.onnx" else f.domain, f.name): f for f in loaded.proto.functions}
         self.queue: deque[Node] = deque(

@@ -16,7 +16,7 @@ from .pattern import (
     rows_per_block,
 )
 from .planes import ConvGeometry, Planes, plain_planes, tap_offsets, tile_segments
-from .row_code import dense_code, sparse_code
+from .row_code import dense_code, sparse_code, sparse_rows
 from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Tensor, product
 
 _RUN_BYTES = 512 << 10
@@ -57,7 +57,7 @@ def plan_pattern(
     tensors = [layouts.get(index, plain) for index in whole.values()]
     tables = [tile_segments(t, planes.pitch, readable) for t in (target, *tensors)]
     ending = _ending(epilogue, target, tensors, tables) if keeps_sums(isa) else None
-    height = min(O, MOST_ROWS) if keeps_sums(isa) and not dense else rows_per_block(O)
+    height = rows_per_block(O) if dense else min(O, MOST_ROWS) if keeps_sums(isa) else sparse_rows(isa, "f32", units)
     if dense:
         code, values, starts = dense_code(
             isa, "f32", units, taps, 4 * planes.plane, height, tiles=run, fetch_activations=True, ending=ending

@@ -14,7 +14,7 @@ from .catalogue import find, has, kept_lower, source
 from .epilogue import FULL_TENSOR, VECTOR_STATEMENTS, EpilogueOp
 from .pattern import MAX_ROWS, PatternCode, dense_blocks, keeps_sums, rows_per_block
 from .qplanes import GROUP, TILE, Geometry, Planes, groups, tap_offsets, tiles_of, valid_positions
-from .row_code import dense_code, sparse_code
+from .row_code import dense_code, sparse_code, sparse_rows
 from .use import AnyCode, Code, KernelUse, Operand, Output, Packed, Pointer, Size, Tensor
 
 Method: TypeAlias = Literal["dense", "pattern", "blend", "n_of_m"]
@@ -163,7 +163,8 @@ def plan_qconv(
     at = 2 + sum(map(takes_tensor, epilogue))
     second = operands[at + 1].array if added else None
     low = method in _LOW_BLOCKS or (added is not None and added.method in _LOW_BLOCKS)
-    rows = rows_per_blend(M) if low else rows_per_block(M)
+    products = [(weights, method), *([] if added is None or second is None else [(second, added.method)])]
+    rows = rows_per_blend(M) if low else min(_rows_of(isa, *product) for product in products)
     depth = groups(weights.shape[1]) + (0 if second is None else groups(second.shape[1]))
     run, blocks = run_of(tiles, depth, -(-M // rows)), -(-M // rows)
     steps = _steps(epilogue, operands, 2)
@@ -221,6 +222,14 @@ def _macs(weights: np.ndarray, method: Method) -> int:
 def _image_of(conv: QConv, weights: np.ndarray) -> list[Size]:
     """Bytes from one image that is read to the next, and before its first row."""
     return [4 * groups(weights.shape[1]) * conv.x.plane, 4 * conv.x.lead]
+
+
+def _rows_of(isa: str, weights: np.ndarray, method: Method) -> int:
+    """Of a block, for the products of one convolution."""
+    units = units_of(weights)
+    return (
+        sparse_rows(isa, "u8s8", units.reshape(len(units), -1)) if method == "pattern" else rows_per_block(len(units))
+    )
 
 
 def run_of(tiles: int, depth: int, blocks: int) -> int:

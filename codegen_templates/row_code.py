@@ -13,13 +13,31 @@ from typing import Any
 import numpy as np
 
 from .catalogue import base_isa
-from .pattern import MOST_ROWS, PatternCode, RowBlock, dense_blocks, row_blocks
+from .pattern import MOST_ROWS, PatternCode, RowBlock, dense_blocks, row_blocks, rows_per_block
 
 _SATURATING = ("avx2", "avx512-novnni")
 """ISAs that multiply unsigned bytes by signed ones, and add two products, in 16 bits that saturate."""
+_LOW_BLOCKS = (12, 8, 4)
+"""Rows that blocks of AVX2 may have."""
+_UNIT_BYTES = {"f32": 30, "u8s8": 44}
+"""Of AVX2's code, about, with the loads of activations."""
+_CODE_BYTES = 28 << 10
 _SAFE = 128
 """Of two weights of one sign: 255 times their sum is the most that 16 bits hold."""
 _UNROLLED = 8
+
+
+def sparse_rows(isa: str, kind: str, units: np.ndarray) -> int:
+    """Rows of the blocks of `units`[rows, k] whose pattern is code.
+
+    AVX2 takes three instructions and more for what AVX-512 does by one: there a block is as high as leaves its code
+    in the first cache from one tile to the next.
+    """
+    rows = rows_per_block(len(units))
+    if not isa.startswith("avx2"):
+        return rows
+    per_row = _UNIT_BYTES[kind] * np.count_nonzero(units) / max(len(units), 1)
+    return min(rows, next((n for n in _LOW_BLOCKS if n * per_row <= _CODE_BYTES), _LOW_BLOCKS[-1]))
 
 
 def saturates(isa: str) -> bool:

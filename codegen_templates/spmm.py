@@ -12,7 +12,7 @@ from .epilogue import EpilogueOp
 from .gathered import GatherCode, gather_blocks, gather_stream
 from .layout import COLUMNS, ROWS, Layout, panel_shape
 from .pattern import rows_per_block
-from .row_code import dense_code, sparse_code
+from .row_code import dense_code, sparse_code, sparse_rows
 from .tile_epilogue import Quantization, tile_epilogue
 from .use import OUT, AnyCode, Code, KernelUse, Operand, Packed, Size, Temp, ceil_div
 
@@ -86,6 +86,7 @@ def plan_spmm(
     per_column = units.shape[1] * 4
     run = max(COLUMNS, _RUN_BYTES // per_column // COLUMNS * COLUMNS)
     tiles = _tiles(columns, run)
+    rows = rows_per_blend(M) if method == "blend" else rows_per_block(M)
     code: AnyCode
     if method == "dense":
         code, values, starts = dense_code(isa, kind, units, np.zeros(1, np.int64), step, tiles=tiles)
@@ -98,8 +99,8 @@ def plan_spmm(
         values, starts = gather_stream(weights, gathered)
         code = GatherCode(COLUMNS * np.arange(weights.shape[1]), gathered, tiles)
     else:
-        code, values, starts = sparse_code(isa, kind, units, step * np.arange(units.shape[1]), tiles=tiles)
-    rows = rows_per_blend(M) if method == "blend" else rows_per_block(M)
+        rows = sparse_rows(isa, kind, units)
+        code, values, starts = sparse_code(isa, kind, units, step * np.arange(units.shape[1]), rows, tiles=tiles)
     finish = tile_epilogue(epilogue, quantization, layouts, first_extra)
     name = f"{row.name}_r{rows}_{finish.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
@@ -135,17 +136,18 @@ def _plan_parts(
     """One call per part of k, pattern code on floats; the sums so far wait in panels."""
     row = find("spmm_f32", isa)
     M, depth = weights.shape
-    units, rows = units_of(weights), rows_per_block(M)
+    units = units_of(weights)
     finish = tile_epilogue(epilogue, None, layouts, first_extra)
     kept = Temp("sums", "float32", panel_shape(columns, M, False))
     width = ceil_div(depth, parts)
+    rows = sparse_rows(isa, "f32", units[:, :width])
     run = max(COLUMNS, _RUN_BYTES // (4 * width) // COLUMNS * COLUMNS)
     tiles = _tiles(columns, run)
     uses = []
     for first in range(0, depth, width):
         part = slice(first, first + width)
         offsets = 4 * COLUMNS * np.arange(depth)[part]
-        code, values, starts = sparse_code(isa, "f32", units[:, part], offsets, tiles=tiles, resumes=first > 0)
+        code, values, starts = sparse_code(isa, "f32", units[:, part], offsets, rows, tiles=tiles, resumes=first > 0)
         is_last = first + width >= depth
         name = f"{row.name}_r{rows}_{finish.suffix if is_last else ''}_kept".replace("__", "_")
         symbol = f"sparsec_k_{name}"

@@ -256,12 +256,19 @@ SPARSEC_PAIR __m512i sparsec512_permutexvar_epi32(__m512i index, __m512i a) {
 #define sparsec512_shuffle_ps(a, b, how)                                               \
     sparsec_join_ps(_mm256_shuffle_ps(sparsec_low_ps(a), sparsec_low_ps(b), how),      \
                     _mm256_shuffle_ps(sparsec_high_ps(a), sparsec_high_ps(b), how))
-/* The lanes that the mask has, first to last, the others zero; and back. */
+/* The lanes of a mask of 8 bits, first to last, by those of the bytes 0, 1, 2, ...; then zeros. */
+SPARSEC_PAIR __m256 sparsec_half_packed(unsigned mask, __m256 a) {
+    const uint64_t bytes = _pdep_u64(mask, UINT64_C(0x0101010101010101)) * 255;
+    const __m128i order = _mm_cvtsi64_si128((long long)_pext_u64(UINT64_C(0x0706050403020100), bytes));
+    const __m256 packed = _mm256_permutevar8x32_ps(a, _mm256_cvtepu8_epi32(order));
+    return _mm256_and_ps(packed, (__m256)sparsec_half_lanes((1u << __builtin_popcount(mask)) - 1));
+}
+/* The same of all lanes; and back. */
 SPARSEC_PAIR __m512 sparsec512_maskz_compress_ps(__mmask16 mask, __m512 a) {
     if (mask == 0xffff) return a;
-    float from[16], to[16] = {0};
-    memcpy(from, &a, sizeof from);
-    for (unsigned rest = mask, n = 0; rest; rest &= rest - 1) to[n++] = from[__builtin_ctz(rest)];
+    float to[24] = {0};
+    _mm256_storeu_ps(to, sparsec_half_packed(mask & 255u, sparsec_low_ps(a)));
+    _mm256_storeu_ps(to + __builtin_popcount(mask & 255u), sparsec_half_packed((unsigned)mask >> 8, sparsec_high_ps(a)));
     return sparsec512_loadu_ps(to);
 }
 /* Eight lanes of memory, spread over the lanes of a mask of 8 bits: by spreading the bytes 0, 1, 2, ... over its bits. */

@@ -89,21 +89,24 @@ def dense_code(
     return code, *_joined(parts)
 
 
-def split_units(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Units of which two products might not fit 16 bits become two of half the weights; how often each one comes."""
-    weights = units.view(np.int8).reshape(-1, 4).astype(np.int16)
-    pairs = weights.reshape(-1, 2, 2)
-    most = np.maximum(np.maximum(pairs, 0).sum(2), np.maximum(-pairs, 0).sum(2)).max(1, initial=0)
-    count = 1 + (most > _SAFE)
-    half = np.where((count > 1)[:, None], weights >> 1, 0)
-    split = np.repeat(half, count, axis=0)
-    split[np.cumsum(count) - count] = weights - half
-    return np.ascontiguousarray(split.astype(np.int8)).view(np.int32)[:, 0], count
+def halves(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two arrays of units with that sum, of which no two products leave 16 bits; the second is zero where one does."""
+    weights = np.ascontiguousarray(units).view(np.int8).reshape(*units.shape, 4).astype(np.int16)
+    pairs = weights.reshape(*units.shape, 2, 2)
+    most = np.maximum(np.maximum(pairs, 0).sum(-1), np.maximum(-pairs, 0).sum(-1)).max(-1, initial=0)
+    second = np.where((most > _SAFE)[..., None], weights >> 1, 0)
+    both = (np.ascontiguousarray(part.astype(np.int8)).view(np.int32)[..., 0] for part in (weights - second, second))
+    first, rest = both
+    return first, rest
 
 
 def _split(block: RowBlock, values: np.ndarray) -> tuple[RowBlock, np.ndarray]:
-    values, count = split_units(np.ascontiguousarray(values))
-    return replace(block, k=np.repeat(block.k, count), row=np.repeat(block.row, count)), values
+    """Units that cannot be multiplied at once come twice."""
+    first, second = halves(values)
+    count = 1 + (second != 0)
+    split = np.repeat(second, count)
+    split[np.cumsum(count) - count] = first
+    return replace(block, k=np.repeat(block.k, count), row=np.repeat(block.row, count)), split
 
 
 def _sliced(block: RowBlock, isa: str, kind: str) -> RowBlock:

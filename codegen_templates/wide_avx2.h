@@ -420,6 +420,23 @@ SPARSEC_PAIR __m512i sparsec512_dpbusd_epi32(__m512i sum, __m512i u, __m512i s) 
 #define _mm512_dpbusd_epi32 sparsec512_dpbusd_epi32
 #endif
 
+/* The same where no two of its products leave 16 bits (row_code.py). */
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#define sparsec_split_dot _mm512_dpbusd_epi32
+#elif defined(__AVX512F__)
+SPARSEC_PAIR __m512i sparsec_split_dot(__m512i sum, __m512i u, __m512i s) {
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(u, s), _mm512_set1_epi16(1)));
+}
+#else
+SPARSEC_PAIR __m256i sparsec_half_split_dot(__m256i sum, __m256i u, __m256i s) {
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
+}
+SPARSEC_PAIR __m512i sparsec_split_dot(__m512i sum, __m512i u, __m512i s) {
+    return sparsec_join(sparsec_half_split_dot(sparsec_low(sum), sparsec_low(u), sparsec_low(s)),
+                        sparsec_half_split_dot(sparsec_high(sum), sparsec_high(u), sparsec_high(s)));
+}
+#endif
+
 #if !defined(__AVX512VBMI2__)
 /* Bytes spread over the bits of a mask, eight at a time. */
 SPARSEC_PAIR __m512i sparsec512_maskz_expand_epi8(uint64_t mask, __m512i a) {

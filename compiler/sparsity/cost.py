@@ -20,7 +20,7 @@ from ...codegen_templates.gathered import gather_blocks
 from ...codegen_templates.gemv import MAX_COLUMNS, Storage, stored_bytes
 from ...codegen_templates.pattern import rows_per_block
 from ...codegen_templates.spmm import units_of
-from . import neon_cost
+from . import avx2_cost, neon_cost
 from .patterns import Pattern, find_pattern
 from .prediction import Prediction, Predictor
 
@@ -76,6 +76,8 @@ def kernels_of(isa: str, quantized: bool) -> dict[str, Predictor]:
     """Kernel -> what it is predicted to take; the dense one first."""
     if base_isa(isa) == "neon":
         return neon_cost.INTEGER if quantized else neon_cost.FLOAT
+    if base_isa(isa) == "avx2":
+        return avx2_cost.kernels(isa, quantized)
     kernels = INTEGER if quantized else FLOAT
     return {name: one for name, one in kernels.items() if has(_NOT_EVERYWHERE.get(name, "panels"), isa)}
 

@@ -46,7 +46,7 @@ _COMPUTED = frozenset(
 _LIST = ", ".join(sorted(_COMPUTED))
 
 _KEPT_ON_CONSTANTS = {"DequantizeLinear"}
-"""Not evaluated: integer weights must stay visible as such."""
+"""Not evaluated but for single numbers: integer weights must stay visible as such."""
 
 
 def prepare(
@@ -229,7 +229,7 @@ class _Pass:
         values = [graph.known(name) if name else None for name in node.inputs]
         if not node.inputs or any(name and value is None for name, value in zip(node.inputs, values, strict=True)):
             return False
-        if node.op_type in _KEPT_ON_CONSTANTS:
+        if node.op_type in _KEPT_ON_CONSTANTS and any(v is not None and v.size > 1 for v in values):
             return False
         if any(name in graph.symbols for name in node.inputs):
             return self._fold_symbolic(node, values)

@@ -15,6 +15,8 @@ TILES = ("avx512", "avx2", "neon")
 """ISAs whose kernels work on tiles of 16 columns."""
 BYTE_TILES = ("avx512", "avx2", "neon-dotprod")
 """The same of bytes."""
+MATRIX_TILES = (*BYTE_TILES, "neon-i8mm")
+"""The same, where ISAs with matrix products have a kernel of their own."""
 _X86_TILES = ("avx512", "avx2")
 _INCLUDES = {
     "avx512-novnni": "avx512",
@@ -114,7 +116,7 @@ CATALOGUE: tuple[Kernel, ...] = (
         for shared, rows in ((1, "the pattern as data"), (2, "for two rows"), (4, "for four rows"))
         for row in _plain(f"indexed{shared}_{kind}", f"sparse {kind} W·X, {rows}; epilogue", _X86_TILES, "indexed")
     ),
-    *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", BYTE_TILES, "spmm"),
+    *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", MATRIX_TILES, "spmm"),
     *(
         Kernel(
             f"depthwise_planes_{isa}",
@@ -140,7 +142,7 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain("qconv", "int8 convolution of u8 planes, sparse in blocks of 1x4; epilogue", BYTE_TILES),
     *_plain("qconv_blend", "the same, zeros anywhere; epilogue", ("avx512",), "qconv"),
     *_plain("qconv_n_of_m", "the same, at most 4 of 8 weights, places as data; epilogue", ("avx512",), "qconv"),
-    *_plain("qconv_dense", "the same with every weight; epilogue", BYTE_TILES, "qconv"),
+    *_plain("qconv_dense", "the same with every weight; epilogue", MATRIX_TILES, "qconv"),
     *_plain("to_planes", "NCHW to planes of u8, quantized where it is float", BYTE_TILES),
     *_plain("unroll_rows", "the same, the values that a row of a window covers as channels", ("avx512",)),
     *_plain("from_planes", "planes of u8 to NCHW", BYTE_TILES),

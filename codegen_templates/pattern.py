@@ -69,7 +69,8 @@ class PatternCode:
 
     kind: str
     """`f32`: float multiply-add; `u8s8`: four products of u8 by s8, added to an int32; `u8s16`: the same with weights
-    in 16 bits, the two of even k in one place of the stream, those of odd k in the next; `n_of_m`: n_of_m.py, a loop
+    in 16 bits, the two of even k in one place of the stream, those of odd k in the next; `s8_pairs`: the same by pairs
+    of k for pairs of rows (`matrix_stream` of row_code.py); `n_of_m`: n_of_m.py, a loop
     over two units for each k of a block, sums in registers."""
     offsets: np.ndarray
     blocks: tuple[RowBlock, ...]

@@ -70,12 +70,6 @@ def dense_code(
     """The same of all `units`[rows, k], by a loop: the k of each turn have `offsets`, turn after turn."""
     if kind == "u8s8" and saturates(isa):
         kind, units = "u8s16", _widened(units)
-    blocks = [_sliced(block, isa, kind) for block in dense_blocks(len(units), len(offsets), height)]
-    parts, first = [], 0
-    for block in blocks:
-        slices = (units[first + low : first + high] for low, high in block.slices())
-        parts.append(np.concatenate([part.swapaxes(0, 1).reshape(-1) for part in slices]))
-        first += block.rows
     turns = units.shape[1] // len(offsets)
     if base_isa(isa) == "neon" and len(offsets) == 1:  # its loop takes several k a turn
         together = next(n for n in range(min(_UNROLLED, turns), 0, -1) if turns % n == 0)
@@ -84,9 +78,33 @@ def dense_code(
             turns // together,
             turn_bytes * together,
         )
-        blocks = [_sliced(block, isa, kind) for block in dense_blocks(len(units), together, height)]
+    blocks = [_sliced(block, isa, kind) for block in dense_blocks(len(units), len(offsets), height)]
+    parts, first = [], 0
+    if kind == "u8s8" and isa == "neon-i8mm":
+        kind = "s8_pairs"
+        code = PatternCode(kind, offsets, tuple(blocks), isa=isa, turns=turns, turn_bytes=turn_bytes, **how)
+        for block in blocks:
+            parts.append(matrix_stream(units[first : first + block.rows], len(offsets)))
+            first += block.rows
+        return code, *_joined(parts)
+    for block in blocks:
+        slices = (units[first + low : first + high] for low, high in block.slices())
+        parts.append(np.concatenate([part.swapaxes(0, 1).reshape(-1) for part in slices]))
+        first += block.rows
     code = PatternCode(kind, offsets, tuple(blocks), isa=isa, turns=turns, turn_bytes=turn_bytes, **how)
     return code, *_joined(parts)
+
+
+def matrix_stream(units: np.ndarray, together: int) -> np.ndarray:
+    """int32 [rows, k] -> the stream of a block of rows, `together` of whose k make a turn.
+
+    Rows are filled up to fours and a turn's k to twos, with zeros: [turn, k / 2, rows / 2, 2 rows, 2 k].
+    """
+    rows, depth = units.shape
+    whole = np.zeros((-(-rows // 4) * 4, depth // together, -(-together // 2) * 2), np.int32)
+    whole[:rows, :, :together] = units.reshape(rows, -1, together)
+    pairs = whole.reshape(len(whole) // 2, 2, whole.shape[1], -1, 2)
+    return np.ascontiguousarray(pairs.transpose(2, 3, 0, 1, 4)).reshape(-1)
 
 
 def halves(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

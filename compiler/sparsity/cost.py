@@ -75,7 +75,9 @@ class Choice:
 def kernels_of(isa: str, quantized: bool) -> dict[str, Predictor]:
     """Kernel -> what it is predicted to take; the dense one first."""
     if base_isa(isa) == "neon":
-        return neon_cost.INTEGER if quantized else neon_cost.FLOAT
+        if not quantized:
+            return neon_cost.FLOAT
+        return neon_cost.MATRIX_INTEGER if isa == "neon-i8mm" else neon_cost.INTEGER
     if base_isa(isa) == "avx2":
         return avx2_cost.kernels(isa, quantized)
     kernels = INTEGER if quantized else FLOAT

@@ -16,6 +16,8 @@ COLUMNS = 4
 """Of a register of sums."""
 _WEIGHT_LOADS = 1 / 8
 """Per unit: eight of them to a load."""
+_SMMLA = 1.25
+"""Instructions for a row and two units: a product of two rows by two units and two columns, half a load of weights."""
 _GEMM = 36 / 24
 """Instructions per multiply-accumulate of 8 rows by 3 registers: 3 loads of activations, 8 weights, the loop."""
 _PLANES = 3.0
@@ -38,6 +40,12 @@ def dense_cost(shape: tuple[int, ...]) -> float:
     return M * depth * (1 + _WEIGHT_LOADS) + -(-M // rows_per_block(M)) * depth
 
 
+def matrix_cost(shape: tuple[int, ...]) -> float:
+    """The same by `smmla`: one for two rows by two units, a load for two of them, and two loads and permutations."""
+    M, depth = shape
+    return (-(-M // 4) * 4 * _SMMLA + -(-M // rows_per_block(M)) * 4) * -(-depth // 2)
+
+
 def _registers(columns: int) -> int:
     return -(-columns // COLUMNS)
 
@@ -56,6 +64,10 @@ def _dense_u8s8(weights: np.ndarray, columns: int) -> Prediction:
     return Prediction(dense_cost(units_of(weights).shape) * _registers(columns), weights.nbytes)
 
 
+def _matrix_u8s8(weights: np.ndarray, columns: int) -> Prediction:
+    return Prediction(matrix_cost(units_of(weights).shape) * _registers(columns), weights.nbytes)
+
+
 def _pattern_u8s8(weights: np.ndarray, columns: int) -> Prediction:
     instructions, nbytes = pattern_cost(units_of(weights))
     return Prediction(instructions * _registers(columns), nbytes, is_code=True)
@@ -63,3 +75,5 @@ def _pattern_u8s8(weights: np.ndarray, columns: int) -> Prediction:
 
 FLOAT: dict[str, Predictor] = {"gemm": _gemm, "pattern": _pattern_f32}
 INTEGER: dict[str, Predictor] = {"dense": _dense_u8s8, "pattern": _pattern_u8s8}
+MATRIX_INTEGER: dict[str, Predictor] = {"dense": _matrix_u8s8, "pattern": _pattern_u8s8}
+"""Where there are matrix products of bytes."""

@@ -57,6 +57,14 @@ def test_dense_blocks_are_loops(turns, turn_bytes, tmp_path):
     check(PatternCode("u8s8", 64 * np.arange(9), dense_blocks(50, 9), turns=turns, turn_bytes=turn_bytes), tmp_path)
 
 
+@pytest.mark.parametrize("rows", [28, 3, 17])
+@pytest.mark.parametrize(("units", "turns", "turn_bytes"), [(9, 3, 640), (1, 70_000, 64_000), (8, 1, 512), (40, 2, 4)])
+def test_matrix_products(rows, units, turns, turn_bytes, tmp_path):
+    offsets = np.random.default_rng(rows).integers(-9_000, 90_000, units) * 4
+    blocks = dense_blocks(rows, units)
+    check(PatternCode("s8_pairs", offsets, blocks, turns=turns, turn_bytes=turn_bytes), tmp_path)
+
+
 def test_an_empty_block_only_clears_and_stores(tmp_path):
     check(PatternCode("f32", 64 * np.arange(8), row_blocks(np.zeros((5, 8), bool))), tmp_path)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ....codegen_templates.pattern import PatternCode, RowBlock
 from ....codegen_templates.use import AnyCode
+from .aarch64_matrix import encode_matrix, matrix_assembler
 
 LINE = 64
 STREAM_BIAS = 512
@@ -52,14 +53,23 @@ def encode(code: AnyCode) -> bytes:
         functions.append(function + bytes(-len(function) % LINE))
         at += len(functions[-1])
     sizes = np.diff([*offsets, at])
-    streams = np.array([4 * code.turns * len(block.k) for block in code.blocks])
+    streams = np.array([4 * code.turns * stream_units(code, block) for block in code.blocks])
     ahead = [np.roll(-(-s // code.tiles), -1) if code.tiles else 0 * s for s in (sizes, streams)]
     table = np.asarray([*offsets, at, *ahead[0], *ahead[1]], "<u4").tobytes()
     return table + bytes(offsets[0] - len(table) if offsets else 0) + b"".join(functions)
 
 
+def stream_units(code: PatternCode, block: RowBlock) -> int:
+    """Places of the stream that a turn takes."""
+    if code.kind == "s8_pairs":
+        return -(-block.rows // 4) * 4 * (-(-len(code.offsets) // 2) * 2)
+    return len(block.k)
+
+
 def encode_block(code: PatternCode, block: RowBlock) -> bytes:
     """One block's function."""
+    if code.kind == "s8_pairs":
+        return encode_matrix(code, block)
     rows = np.arange(block.rows)
     registers = _ACCUMULATORS[rows]
     saved = block.rows > _FREE_ROWS
@@ -245,6 +255,8 @@ def _again(register: int, words: int) -> list[int]:
 
 def assembler(code: PatternCode, block: RowBlock) -> str:
     """The same function as text (GNU as): the reference that tests compare with."""
+    if code.kind == "s8_pairs":
+        return matrix_assembler(code, block)
     acc = _ACCUMULATORS.tolist()
     saved = block.rows > _FREE_ROWS
     lines = ["hint 34"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from onnx import TensorProto
 
 from .diagnostics import CannotConvert
 from .graph import Graph, Node, Size, TensorType
@@ -239,6 +240,25 @@ def _roi_align(node: Node, rewriter: Rewriter) -> None:
 def _dft(node: Node, rewriter: Rewriter) -> None:
     axis = node.attrs.pop("axis", 1)
     _set_input(node, 2, rewriter.constant(np.array(axis, np.int64), f"{node.outputs[0]}/axis"))
+
+
+@_rule("RNN", "GRU", "LSTM", before=NEWEST)
+def _recurrent(node: Node, rewriter: Rewriter) -> list[Node] | None:
+    """In float16 the recurrence is computed in float32."""
+    if rewriter.graph.type_of(node.inputs[0]).dtype != "float16":
+        return None
+    nodes = []
+    inputs = list(node.inputs)
+    for i, name in enumerate(inputs):
+        if name and rewriter.graph.type_of(name).dtype == "float16":
+            inputs[i] = rewriter.tensor(f"{name}/float32")
+            nodes.append(Node("Cast", [name], [inputs[i]], {"to": int(TensorProto.FLOAT)}, version=NEWEST))
+    made = [rewriter.tensor(f"{name}/float32") if name else "" for name in node.outputs]
+    nodes.append(Node(node.op_type, inputs, made, node.attrs, node.name, version=NEWEST))
+    for name, wide in zip(node.outputs, made, strict=True):
+        if name:
+            nodes.append(Node("Cast", [wide], [name], {"to": int(TensorProto.FLOAT16)}, version=NEWEST))
+    return nodes
 
 
 @_rule("STFT", before=NEWEST)

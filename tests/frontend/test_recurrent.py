@@ -66,6 +66,23 @@ def test_recurrent_layer(kind, direction, constant, lengths, attrs, tmp_path):
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=2e-6)
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_in_half_precision(kind, tmp_path):
+    model, feeds = layer(kind, "bidirectional", True, True, np.random.default_rng(0))
+    want = run_onnxruntime(model, feeds)
+    half = TensorProto.FLOAT16
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+    for info in (*model.graph.input, *model.graph.output):
+        if info.type.tensor_type.elem_type == TensorProto.FLOAT:
+            info.type.tensor_type.elem_type = half
+    path = sparsec.build(model, output=tmp_path / "m.so", dims={"steps": (1, 9), "rows": 3})
+    halves = {n: v.astype(np.float16) if v.dtype == np.float32 else v for n, v in feeds.items()}
+    for name, value in sparsec.load(path).run(halves).items():
+        assert value.dtype == np.float16
+        np.testing.assert_allclose(value.astype(np.float32), want[name], rtol=0, atol=4e-3)
+
+
 def test_other_activations_are_refused(tmp_path):
     model, _ = layer("LSTM", "forward", True, False, np.random.default_rng(1), activations=["Relu", "Tanh", "Tanh"])
     with pytest.raises(UnsupportedError, match="activations"):

@@ -226,6 +226,40 @@ CASES = {
 }  # fmt: skip
 
 
+def in_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Every float32 becomes a float16."""
+
+    def halved(tensor: onnx.TensorProto) -> None:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            value = np.clip(numpy_helper.to_array(tensor), -65504, 65504).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+
+    for tensor in model.graph.initializer:
+        halved(tensor)
+    for info in (*model.graph.input, *model.graph.output):
+        if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+            info.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    for attribute in (a for node in model.graph.node for a in node.attribute):
+        halved(attribute.t)
+        if attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
+            attribute.i = onnx.TensorProto.FLOAT16
+    return model
+
+
+@pytest.mark.parametrize("name", ["conformer", "llama"])
+def test_in_half_precision(name, tmp_path):
+    """To float32 as near as that type is, whatever the order of sums."""
+    network, dims, feeds = CASES[name]
+    session = ort.InferenceSession(network().SerializeToString(), providers=["CPUExecutionProvider"])
+    loaded = sparsec.load(sparsec.build(in_half(network()), output=tmp_path / "m.so", dims=dims))
+    for feed in feeds:
+        halves = {k: v.astype(np.float16) if v.dtype == np.float32 else v for k, v in feed.items()}
+        for (name_, value), want in zip(loaded.run(halves).items(), session.run(None, feed), strict=True):
+            assert value.dtype == np.float16
+            limit = 1e-2 * np.abs(want).max(initial=0)
+            np.testing.assert_allclose(value.astype(np.float32), want, rtol=0, atol=limit, err_msg=name_)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_architecture(name, tmp_path):
     network, dims, feeds = CASES[name]

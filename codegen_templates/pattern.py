@@ -87,6 +87,8 @@ class PatternCode:
     """Whether sums begin with what is where they are stored, instead of zero."""
     in_registers: bool = False
     """Whether sums begin with a number per row, and stay in the registers instead of being stored."""
+    narrow: bool = False
+    """Whether vectors have 8 columns instead of 16; for sums of `u8s8` in registers."""
     ending: Ending | None = None
     isa: str = "avx512"
     """For which the units are ordered (row_code.py)."""
@@ -96,7 +98,7 @@ class PatternCode:
         digest = hashlib.sha256(
             f"{self.kind} {self.turns} {self.turn_bytes} {self.tiles} {self.resumes} {self.in_registers} ".encode()
         )
-        digest.update(self.isa.encode())
+        digest.update(f"{self.isa} {self.narrow}".encode())
         if self.ending is not None:
             digest.update(repr(self.ending).encode())
         digest.update(self.offsets.astype(np.int64).tobytes())

@@ -57,6 +57,14 @@ static inline void sparsec_run_columns(const sparsec_block *b, const void *x, in
 #endif
 }
 
+/* The same block in other code of the layer. It fetches what `b` would. */
+static inline sparsec_block sparsec_instead(const sparsec_block *b, const char *code, int64_t block) {
+    sparsec_block other = *b;
+    const void *entry = code + ((const uint32_t *)code)[block];
+    __builtin_memcpy(&other.function, &entry, sizeof entry);
+    return other;
+}
+
 /* The block's sums of the activations at `x`, as its `tile`-th tile: into `sums`, or where an ending says. */
 static inline void sparsec_run_block(const sparsec_block *b, const void *x, int64_t tile, void *sums) {
     sparsec_run_columns(b, x, tile, sums, 16);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -174,15 +174,17 @@ def plan_qconv(
     elif steps and steps[-1].op.kind == "relu" and all(_begins_at_zero(o) for o in conv.outputs):
         steps = steps[:-1]  # packing saturates there
     multiplier = integer.multiplier(1.0, conv.scale, 1.0 if factor is None else factor)
-    bound, added_steps = 0.0, list[_Step]()
-    pointers: list[Pointer] = [Operand(0), *_product(isa, weights, conv, method, rows, run, multiplier)]
+    bound, added_steps, added_narrow = 0.0, list[_Step](), False
+    product, narrow = _product(isa, weights, conv, method, rows, run, multiplier)
+    pointers: list[Pointer] = [Operand(0), *product]
     masks, before = valid_positions(*conv.out, conv.pitch)
     pointers += [Packed(masks), Packed(before)]
     scalars: list[Size] = [M, len(weights), *_image_of(conv, weights), tiles, run, conv.out[0] * conv.out[1]]
     macs = _macs(weights, method)
     if added is not None and second is not None:
         added_multiplier = integer.multiplier(1.0, added.conv.scale, 1.0)
-        pointers += [Operand(at), *_product(isa, second, added.conv, added.method, rows, run, added_multiplier)]
+        product, added_narrow = _product(isa, second, added.conv, added.method, rows, run, added_multiplier)
+        pointers += [Operand(at), *product]
         added_steps = _steps(added.epilogue, operands, at + 2)
         bound = _bound(added_steps, added_multiplier)
         scalars += _image_of(added.conv, second)
@@ -190,7 +192,7 @@ def plan_qconv(
     text = _Text(steps, conv, factor is not None, _bound(steps, multiplier, bound), added_steps)
     kinds = "_".join(step.op.kind for step in steps)[:40]
     values = {**text.values(), "adds": added is not None, "in_registers": keeps_sums(isa)}
-    values["changed"] = rows if low else MAX_ROWS
+    values |= {"changed": rows if low else MAX_ROWS, "narrow": narrow, "added_narrow": added_narrow}
     signature = hashlib.sha256(repr((rows, sorted(values.items()))).encode()).hexdigest()[:8]
     name = f"{row.name}_{kinds}_{signature}"
     symbol = f"sparsec_k_{name}"
@@ -246,14 +248,29 @@ def run_of(tiles: int, depth: int, blocks: int) -> int:
 
 
 def _product(
-    isa: str, weights: np.ndarray, conv: QConv, method: Method, rows: int, run: int, multiplier: np.ndarray
-) -> list[Pointer]:
-    """The stream of weights, where each block's begins, the code, what sums begin with, and their multipliers."""
+    isa: str,
+    weights: np.ndarray,
+    conv: QConv,
+    method: Method,
+    rows: int,
+    run: int,
+    multiplier: np.ndarray,
+) -> tuple[list[Pointer], bool]:
+    """The stream of weights, where each block's begins, the code, what sums begin with, and their multipliers.
+
+    Where the last tile is at most half one, loops have further code for it. Straight-line code would double.
+    """
     units = units_of(weights)
     code, values, starts = _compiled(isa, units, conv, method, rows, run)
     start = integer.wrapped((kept_lower(isa) - conv.zero_point) * weights.sum((1, 2, 3), dtype=np.int64) + conv.bias)
     filled = Packed(_filled(start, len(units))), Packed(_filled(multiplier, len(units)))
-    return [Packed(values), Packed(starts), Code(code), *filled]
+    pointers: list[Pointer] = [Packed(values), Packed(starts), Code(code), *filled]
+    left = (-((conv.out[0] - 1) * conv.pitch + conv.out[1])) % TILE
+    narrow = isa == "avx512" and left >= TILE // 2 and method == "dense"
+    if narrow:
+        assert isinstance(code, PatternCode)
+        pointers.append(Code(replace(code, narrow=True)))
+    return pointers, narrow
 
 
 def _compiled(

@@ -39,6 +39,17 @@ def test_bytes_are_the_assembler_s(kind, rows, depth, density, tmp_path):
         assert encode_block(code, block) == assembled(assembler(code, block), tmp_path)
 
 
+def test_narrow_blocks(tmp_path):
+    occupied = np.random.default_rng(1).random((28, 40)) < 0.5
+    straight = PatternCode("u8s8", 9 * 64 * np.arange(40), row_blocks(occupied), in_registers=True, narrow=True)
+    loop = PatternCode(
+        "u8s8", 4 * np.arange(9), dense_blocks(28, 9), 64, turn_bytes=640, tiles=4, in_registers=True, narrow=True
+    )
+    for code in (straight, loop):
+        for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
+            assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
+
+
 @pytest.mark.parametrize("tiles", [1, 4, 1000])
 def test_code_that_fetches_the_next_block_s(tiles, tmp_path):
     occupied = np.random.default_rng(tiles).random((50, 600)) < 0.2

@@ -137,6 +137,13 @@ def loads_of(x: np.ndarray, displacement: np.ndarray) -> np.ndarray:
     return out
 
 
+def narrowed(instructions: np.ndarray) -> np.ndarray:
+    """Rows of the same instruction on 512 bits, on 256 bits."""
+    out = instructions.copy()
+    out[:, 3] ^= 0x60
+    return out
+
+
 def clear(r: int) -> bytes:
     """vpxord zmm_r, zmm_r, zmm_r."""
     high, middle = bit(r, 4), bit(r, 3)

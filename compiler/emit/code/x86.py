@@ -37,6 +37,7 @@ from .evex import (
     fetched_lines,
     loads_of,
     macs,
+    narrowed,
     reload,
     store,
 )
@@ -150,6 +151,8 @@ def _frame(code: PatternCode, block: RowBlock) -> tuple[bytes, bytes]:
     else:
         begin = begin_with if code.in_registers else reload if code.resumes else clear
         first = b"".join(map(begin, rows))
+        if code.narrow:
+            first = narrowed(np.frombuffer(first, np.uint8).reshape(block.rows, -1)).tobytes()
     if code.in_registers:
         last = RETURN_VECTORS
     elif code.ending is not None:
@@ -191,10 +194,12 @@ def _straight(code: PatternCode, block: RowBlock, ahead: Ahead) -> bytes:
     x = low + (np.cumsum(first) - 1) % (32 - low)
     index = np.arange(len(block.k))
     offsets = code.offsets[block.k[first]]
-    loads = loads_of(x[first], offsets)
+    loads, products = loads_of(x[first], offsets), macs(code.kind, block.row, x, index)
+    if code.narrow:
+        loads, products = narrowed(loads), narrowed(products)
     if ahead.activations:
         loads = np.concatenate([_fetches(offsets + TILES_AHEAD * LINE), loads], 1)
-    return body(macs(code.kind, block.row, x, index), first, loads, index, ahead, len(index))
+    return body(products, first, loads, index, ahead, len(index))
 
 
 def _fetches(displacement: np.ndarray) -> np.ndarray:
@@ -255,7 +260,10 @@ def assembler(code: AnyCode, block: AnyBlock, ahead: Ahead = NOT_AHEAD) -> str:
             lines.append(f".byte 0x49, 0x81, 0xc0; .long {ahead.step}")
         lines += ["dec ecx", "{disp32} jnz 1b"]
     if code.in_registers:
-        return "\n".join([*lines, "ret\n"])
+        text = "\n".join([*lines, "ret\n"])
+        if code.narrow:
+            text = text.replace("zmm", "ymm").replace("1to16", "1to8").replace("} v", "} {evex} v")
+        return text
     if code.ending is not None:
         lines += ending.end_lines(code.ending, block.rows)
     else:

@@ -74,7 +74,7 @@ SPARSE = (
     ("1x4", 0.8, ("pattern", "indexed1", "dense")),
     ("4x4", 0.8, ("pattern", "indexed4")),
     ("2:4", 0.5, ("n_of_m", "dense")),
-    ("unstructured", 0.9, ("blend", "gather", "pattern", "indexed1")),
+    ("unstructured", 0.9, ("blend", "pattern", "indexed1")),
 )
 """Pattern of zeros, their share, kernels."""
 QCONV = ((64, 56, 64, 3), (256, 56, 64, 1), (128, 28, 128, 3), (1024, 14, 256, 1))
@@ -185,9 +185,7 @@ def sparse_kernels(target: Target, peak: float) -> None:
                 uses = indexed.plan_indexed(target.isa, n, w, (), how, "", int(kernel[-1]))
             else:
                 uses = spmm.plan_spmm(target.isa, n, w, (), how, "", kernel)
-            planes = kernel == "gather"
-            panels = x.reshape(n // 16, 16, k).transpose(0, 2, 1) if planes else (
-                x.reshape(n // 16, 16, k // 4, 4).transpose(0, 2, 1, 3))  # fmt: skip
+            panels = x.reshape(n // 16, 16, k // 4, 4).transpose(0, 2, 1, 3)
             took = seconds(target, uses, [np.ascontiguousarray(panels), w], (n, m))
             row(f"{kernel} {pattern} {sparsity:.0%}", took, 2 * n * np.count_nonzero(w), peak, "GOP/s")
 

@@ -24,7 +24,7 @@ _INCLUDES = {
     "neon-dotprod": "neon",
     "neon-i8mm": "neon-dotprod",
 }
-_LACKS = {"avx512-novnni": ("blended_u8s8", "gathered_u8s8", "qconv_blend", "qconv_n_of_m", "unroll_rows")}
+_LACKS = {"avx512-novnni": ("blended_u8s8", "qconv_blend", "qconv_n_of_m", "unroll_rows")}
 """Families that need an instruction which is not there."""
 
 
@@ -86,12 +86,6 @@ CATALOGUE: tuple[Kernel, ...] = (
     *_plain(
         "blended_u8s8",
         "the same for int8 whose zeros lie anywhere: bytes of several units blended for each row",
-        ("avx512",),
-        "spmm",
-    ),
-    *_plain(
-        "gathered_u8s8",
-        "the same for int8 whose zeros lie anywhere: four inputs gathered per block of rows",
         ("avx512",),
         "spmm",
     ),

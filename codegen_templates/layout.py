@@ -1,8 +1,7 @@
 """How a tensor of N columns (tokens, or pixels) by C features lies in memory.
 
 `ROWS` is the order of the graph, [N][C]. `PANELS` puts 16 columns into a vector register: [N/16][C][16] floats, or
-bytes in groups of four features, [N/16][C/4][16][4], as multiply-accumulates of int8 take them (or not grouped, for
-products that gather). Offsets in panels do
+bytes in groups of four features, [N/16][C/4][16][4], as multiply-accumulates of int8 take them. Offsets in panels do
 not depend on N. Columns that the last panel has too many hold anything.
 """
 
@@ -25,8 +24,6 @@ class Quantized:
 
     scale: float
     zero_point: int
-    planes: bool = False
-    """Every feature by itself, [N/16][C][16], as gathered products read it; else in groups of four."""
     table: bytes = field(default=b"", repr=False)
     """Not empty: 256 bytes, of which the integer chooses the one that is written."""
 
@@ -40,8 +37,7 @@ ROWS: Rows = "rows"
 PANELS: Panels = "panels"
 
 
-def panel_shape(columns: Size, features: int, quantized: bool, planes: bool = False) -> tuple[Size, ...]:
-    """Shape of a tensor in panels of bytes (`features` a multiple of 4; in groups, or each by itself) or of floats."""
+def panel_shape(columns: Size, features: int, quantized: bool) -> tuple[Size, ...]:
+    """Shape of a tensor in panels of bytes (`features` a multiple of 4) or of floats."""
     panels = ceil_div(columns, COLUMNS)
-    grouped = quantized and not planes
-    return (panels, features // GROUP, COLUMNS, GROUP) if grouped else (panels, features, COLUMNS)
+    return (panels, features // GROUP, COLUMNS, GROUP) if quantized else (panels, features, COLUMNS)

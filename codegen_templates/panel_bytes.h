@@ -11,25 +11,15 @@ SPARSEC_INLINE void sparsec_store_panel(float *to, vf x, int64_t values) {
     else vstore(to, x);
 }
 
-/* round(x * inverse) + zero, saturated to 0..255, of four features: in each quarter, feature after feature, the bytes of
- * four columns. `zero` is int16. */
-SPARSEC_INLINE __m512i sparsec_quarters_of(const vf *x, __m512 inverse, __m512i zero) {
+/* round(x * inverse) + zero, saturated to 0..255, of four features: a group of four bytes per column. `zero` is int16. */
+SPARSEC_INLINE __m512i sparsec_bytes_of(const vf *x, __m512 inverse, __m512i zero) {
     __m512i q[4];
 #pragma clang loop unroll(full)
     for (int j = 0; j < 4; ++j) q[j] = sparsec_rounded(_mm512_mul_ps((__m512)x[j], inverse));
     const __m512i low = _mm512_adds_epi16(_mm512_packs_epi32(q[0], q[1]), zero);
     const __m512i high = _mm512_adds_epi16(_mm512_packs_epi32(q[2], q[3]), zero);
-    return _mm512_packus_epi16(low, high);
-}
-/* The same, a group of four bytes per column. */
-SPARSEC_INLINE __m512i sparsec_bytes_of(const vf *x, __m512 inverse, __m512i zero) {
     const __m512i order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
-    return _mm512_shuffle_epi8(sparsec_quarters_of(x, inverse, zero), order);
-}
-/* The same, feature after feature. */
-SPARSEC_INLINE __m512i sparsec_planes_of(const vf *x, __m512 inverse, __m512i zero) {
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    return _mm512_permutexvar_epi32(order, sparsec_quarters_of(x, inverse, zero));
+    return _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), order);
 }
 
 /* Every byte's entry of a table of 256. */

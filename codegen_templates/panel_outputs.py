@@ -42,7 +42,6 @@ def panel_outputs(layouts: tuple[Layout, ...]) -> PanelOutputs:
     """Outputs in these layouts; with bytes among them, the features are a multiple of 4."""
     hows = [(i, layout) for i, layout in enumerate(layouts) if isinstance(layout, Quantized)]
     kinds = ["bytes" if isinstance(layout, Quantized) else layout for layout in layouts]
-    planes = {i for i, how in hows if how.planes}
     tables = {i: np.frombuffer(how.table, np.uint8) for i, how in hows if how.table}
     ctypes = {"bytes": "uint8_t *", "panels": "float *", "rows": "float *"}
     numbers = [np.array([inverse(how.scale), how.zero_point], np.float32) for _, how in hows]
@@ -58,11 +57,10 @@ def panel_outputs(layouts: tuple[Layout, ...]) -> PanelOutputs:
                 "kind": kind,
                 "name": f"Y{i}",
                 "how": f"how{i}",
-                "planes": i in planes,
                 "table": f"table{i}" if i in tables else "",
             }
             for i, kind in enumerate(kinds)
         ),
         GROUP if hows else 1,
-        "_".join(_SUFFIX[kind] + "p" * (i in planes) + "t" * (i in tables) for i, kind in enumerate(kinds)),
+        "_".join(_SUFFIX[kind] + "t" * (i in tables) for i, kind in enumerate(kinds)),
     )

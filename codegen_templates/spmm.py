@@ -9,15 +9,14 @@ import numpy as np
 from .blended import BlendCode, blend_blocks, blend_stream, rows_per_blend
 from .catalogue import find, kept_lower, source
 from .epilogue import EpilogueOp
-from .gathered import GatherCode, gather_blocks, gather_stream
 from .layout import COLUMNS, ROWS, Layout, panel_shape
 from .pattern import rows_per_block
 from .row_code import dense_code, sparse_code, sparse_rows
 from .tile_epilogue import Quantization, tile_epilogue
 from .use import OUT, AnyCode, Code, KernelUse, Operand, Packed, Size, Temp, ceil_div
 
-Method: TypeAlias = Literal["pattern", "dense", "blend", "gather"]
-_FAMILIES: dict[Method, str] = {"pattern": "spmm", "dense": "dense", "blend": "blended", "gather": "gathered"}
+Method: TypeAlias = Literal["pattern", "dense", "blend"]
+_FAMILIES: dict[Method, str] = {"pattern": "spmm", "dense": "dense", "blend": "blended"}
 _RUN_BYTES = 640 << 10
 """Of panels that should stay in the L2 cache while the blocks of rows pass by."""
 _LEAST_RUN = 128
@@ -27,12 +26,10 @@ _FEW_COLUMNS = 128
 what is fetched lies further ahead."""
 
 
-def plan_panels(
-    isa: str, columns: Size, depth: int, *, quantized: bool, signed: bool, planes: bool = False
-) -> list[KernelUse]:
-    """Rows [columns, depth] to panels; u8 in groups of four or, for products that gather, in planes, or float."""
+def plan_panels(isa: str, columns: Size, depth: int, *, quantized: bool, signed: bool) -> list[KernelUse]:
+    """Rows [columns, depth] to panels, of u8 in groups of four or of floats."""
     row = find("panels", isa)
-    name = "panels" + ("_u8" if quantized else "_f32") + "_planes" * planes + "_signed" * signed
+    name = "panels" + ("_u8" if quantized else "_f32") + "_signed" * signed
     symbol = f"sparsec_k_{name}"
     unit = source(
         row.template,
@@ -40,7 +37,6 @@ def plan_panels(
         symbol=symbol,
         quantized=quantized,
         flip=quantized and signed != (kept_lower(isa) > 0),
-        planes=planes,
     )
     words = depth // 4 if quantized else depth
     scalars = (columns, words)
@@ -72,8 +68,8 @@ def plan_spmm(
     """`weights`[M, K] (float32, or int8 with K a multiple of 4) times panels -> [columns, M], in each of `layouts`.
 
     Epilogue operands are the layer's operands from `first_extra` on. `dense` takes every weight, by a loop instead of
-    straight-line code; `blend` and `gather` are for int8 whose zeros lie anywhere, `gather` reads panels in planes.
-    What layouts there may be, and what they ask of the operands, tile_epilogue.py says.
+    straight-line code; `blend` is for int8 whose zeros lie anywhere. What layouts there may be, and what they ask of
+    the operands, tile_epilogue.py says.
     """
     kind = "f32" if quantization is None else "u8s8"
     parts = _parts(columns, weights.shape[1]) if method == "pattern" and quantization is None else 1
@@ -94,10 +90,6 @@ def plan_spmm(
         blended = blend_blocks(weights != 0)
         values, starts = blend_stream(weights, blended)
         code = BlendCode(step * np.arange(units.shape[1]), blended, tiles)
-    elif method == "gather":
-        gathered = gather_blocks(weights != 0)
-        values, starts = gather_stream(weights, gathered)
-        code = GatherCode(COLUMNS * np.arange(weights.shape[1]), gathered, tiles)
     else:
         rows = sparse_rows(isa, kind, units)
         code, values, starts = sparse_code(isa, kind, units, step * np.arange(units.shape[1]), rows, tiles=tiles)

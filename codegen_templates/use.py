@@ -11,11 +11,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from .blended import BlendCode
-from .gathered import GatherCode
 from .pattern import PatternCode
 
 Size: TypeAlias = Any
-AnyCode: TypeAlias = PatternCode | GatherCode | BlendCode
+AnyCode: TypeAlias = PatternCode | BlendCode
 
 
 @dataclass(frozen=True)

@@ -41,5 +41,5 @@ def through_tables(
     made = []
     for how in hows:
         steps = ((between.scale, between.zero_point, "uint8"), (how.scale, how.zero_point, "uint8"))
-        made.append(replace(between, planes=how.planes, table=integer.table(function, *steps).tobytes()))
+        made.append(replace(between, table=integer.table(function, *steps).tobytes()))
     return epilogue[:at], tuple(made)

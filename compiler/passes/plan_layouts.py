@@ -56,14 +56,13 @@ def plan_layouts(graph: Graph, dims: tuple[Dim, ...], isa: str) -> Graph:
 class _Demand:
     """One tensor in one layout, as a reader has it; `features` is how many values of it belong to a column.
 
-    Bytes are asked for as `panels`, too; `planes` says which ones.
+    Bytes are asked for as `panels`, too.
     """
 
     var: relax.Var
     layout: Layout
     columns: Size
     features: int
-    planes: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,7 @@ class _Node:
             for i in range(3):
                 yield demand(i, mode, of_heads.batch * (of_heads.keys if i else of_heads.queries), self.features)
         else:
-            planes = self.layer.attrs["method"] == "gather"
-            i, data = demand(0, PANELS, self.columns, int(self.operands[1].ty.shape[0]))
-            yield i, replace(data, planes=planes)
+            yield demand(0, PANELS, self.columns, int(self.operands[1].ty.shape[0]))
             at = 4 if self.layer.attrs.get("dynamic") else 2
             for op in self.layer.epilogue:
                 if op.kind in FULL_TENSOR:
@@ -230,7 +227,7 @@ class _Problem:
             return ROWS
         if source.how is None:
             return demand.layout
-        return replace(source.how, planes=demand.planes) if demand.layout == PANELS else ROWS
+        return source.how if demand.layout == PANELS else ROWS
 
     def written(self, node: _Node, mode: Layout, wanted: _Wanted) -> tuple[Layout, ...]:
         """What a layer writes; what else is wanted is converted from rows."""
@@ -239,7 +236,7 @@ class _Problem:
         )
         if node.layer.family == "attention":
             only = wants[0] if len(wants) == len(wanted.layouts) == 1 else ROWS
-            return (only,) if isinstance(only, Quantized) and not only.planes else (ROWS,)
+            return (only,) if isinstance(only, Quantized) else (ROWS,)
         if mode == ROWS or node.layer.family == "float_attention":
             return (mode,)
         native = tuple(layout for layout in wants if layout != ROWS)
@@ -301,7 +298,7 @@ class _Rewriter:
         self.layers = dict(problem.graph.layers)
         self.bindings: list[tuple[relax.Var, relax.Expr]] = []
         self.have: dict[tuple[relax.Var, Layout], relax.Var] = {}
-        self.turned: dict[tuple[relax.Var, bool], relax.Var] = {}
+        self.turned: dict[relax.Var, relax.Var] = {}
 
     def run(self) -> Graph:
         """Every layer in its mode, conversions before their first reader."""
@@ -352,7 +349,7 @@ class _Rewriter:
         if layout == ROWS:
             return node.var.ty
         quantized = isinstance(layout, Quantized)
-        shape = panel_shape(node.columns, node.features, quantized, isinstance(layout, Quantized) and layout.planes)
+        shape = panel_shape(node.columns, node.features, quantized)
         return relax.TensorType(shape, "uint8" if quantized else "float32")
 
     def _call(self, var: relax.Var, name: str, operands: list[relax.Expr], ty: Any) -> None:
@@ -379,15 +376,14 @@ class _Rewriter:
     def _panels(self, rows: relax.Var, demand: _Demand) -> relax.Var:
         dtype = str(rows.ty.dtype)
         quantized = dtype != "float32"
-        key = (rows, demand.planes)
-        if key not in self.turned:
-            shape = panel_shape(demand.columns, demand.features, quantized, demand.planes)
+        if rows not in self.turned:
+            shape = panel_shape(demand.columns, demand.features, quantized)
             ty = relax.TensorType(shape, "uint8" if quantized else dtype)
             attrs = {"columns": demand.columns, "depth": demand.features, "quantized": quantized,
-                     "signed": dtype == "int8", "planes": demand.planes}  # fmt: skip
-            self.turned[key] = relax.Var(f"{rows.name}_panels", ty)
-            self._call(self.turned[key], self._new("panels", attrs, rows), [rows], ty)
-        return self.turned[key]
+                     "signed": dtype == "int8"}  # fmt: skip
+            self.turned[rows] = relax.Var(f"{rows.name}_panels", ty)
+            self._call(self.turned[rows], self._new("panels", attrs, rows), [rows], ty)
+        return self.turned[rows]
 
     def _quantized(self, floats: relax.Var, how: Quantized) -> relax.Var:
         """Rows of bytes, by an operation of its own."""
@@ -401,6 +397,4 @@ class _Rewriter:
 
 
 def _suffix(layout: Layout) -> str:
-    if isinstance(layout, Quantized):
-        return "u8_planes" if layout.planes else "u8"
-    return layout
+    return "u8" if isinstance(layout, Quantized) else layout

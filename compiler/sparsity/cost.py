@@ -16,7 +16,6 @@ import numpy as np
 from ...codegen_templates import indexed, n_of_m
 from ...codegen_templates.blended import blend_blocks, rows_per_blend
 from ...codegen_templates.catalogue import base_isa, has
-from ...codegen_templates.gathered import gather_blocks
 from ...codegen_templates.gemv import MAX_COLUMNS, Storage, stored_bytes
 from ...codegen_templates.pattern import rows_per_block
 from ...codegen_templates.spmm import units_of
@@ -30,10 +29,7 @@ LOAD_CYCLES = 0.35
 _PLANE_CYCLES = 1.5
 """Per vector of activations turned from rows into planes, or back."""
 _GEMM_EFFICIENCY = 0.95
-_UNIT_CODE_BYTES, _LOAD_CODE_BYTES, _GATHER_CODE_BYTES = 7, 10, 36
-_PAIR_CYCLES, _GATHER_CYCLES = 0.6, 3.3
-"""Of gathered code: it does not multiply faster than once a cycle, either."""
-_BLEND_CODE_BYTES = 6
+_UNIT_CODE_BYTES, _LOAD_CODE_BYTES, _BLEND_CODE_BYTES = 7, 10, 6
 _BLEND_CYCLES = 0.5
 """Of a blend or a multiply-accumulate of blended code; two multiply-accumulates never start in one cycle."""
 _BLEND_BLOCK_CYCLES = 20
@@ -51,7 +47,7 @@ _EXPAND_BANDWIDTH = {"f32": 6.5, "u8s8": 16.0}
 _COLUMN_CYCLES = 0.9
 _MARGIN = 1.03
 """A prediction must be so much better than the dense kernel's."""
-_NOT_EVERYWHERE = {"blend": "blended_u8s8", "gather": "gathered_u8s8"}
+_NOT_EVERYWHERE = {"blend": "blended_u8s8"}
 """Kernel -> the catalogue's family that some ISAs lack."""
 CODE_LIMIT = 2.0
 """Code and its weights may take this many times the bytes of the dense weights."""
@@ -169,7 +165,7 @@ def _smallest(weights: np.ndarray, columns: int, kernels: dict[str, Predictor], 
 
 def _hopeless(name: str, found: Pattern) -> bool:
     """Saves the time of predicting what never pays."""
-    if name in ("gather", "blend"):
+    if name == "blend":
         return found.sparsity < 0.3 or found.name.endswith(("x4", "x8", "x16"))
     return name == "pattern" and found.sparsity < 0.1
 
@@ -227,16 +223,6 @@ def _blend_u8s8(weights: np.ndarray, columns: int) -> Prediction:
     return Prediction(_once(cycles * _tiles(columns), nbytes, _CODE_BANDWIDTH), nbytes, is_code=True)
 
 
-def _gather_u8s8(weights: np.ndarray, columns: int) -> Prediction:
-    """From some of the blocks."""
-    rows, share = _sample(weights, rows_per_block(len(weights)))
-    sampled = gather_blocks(rows != 0)
-    groups, pairs = (share * sum(len(a) for a in part) for part in zip(*((b.k, b.row) for b in sampled), strict=True))
-    cycles = max(pairs, _PAIR_CYCLES * pairs + _GATHER_CYCLES * groups)
-    nbytes = pairs * (_UNIT_CODE_BYTES + 4) + groups * _GATHER_CODE_BYTES
-    return Prediction(_once(cycles * _tiles(columns), nbytes, _CODE_BANDWIDTH), nbytes, is_code=True)
-
-
 def _sample(weights: np.ndarray, height: int) -> tuple[np.ndarray, float]:
     """(the rows of some blocks of so many, how often all rows have as many)."""
     blocks = -(-len(weights) // height)
@@ -288,7 +274,6 @@ INTEGER: dict[str, Predictor] = {
     "dense": _dense_u8s8,
     "pattern": _pattern_u8s8,
     "blend": _blend_u8s8,
-    "gather": _gather_u8s8,
     "n_of_m": _n_of_m_u8s8,
     **{f"indexed{n}": _indexed(n, "u8s8") for n in indexed.SHARED},
     "gemv_dense": _gemv_u8s8("dense"),

@@ -10,7 +10,6 @@ import pytest
 
 from sparsec.codegen_templates.blended import BlendCode, blend_blocks
 from sparsec.codegen_templates.epilogue import EpilogueOp
-from sparsec.codegen_templates.gathered import GatherCode, gather_blocks
 from sparsec.codegen_templates.pattern import Ending, PatternCode, dense_blocks, row_blocks, rows_per_block
 from sparsec.codegen_templates.row_code import dense_code, sparse_code
 from sparsec.compiler.emit.code.x86 import assembler, encode, encode_block, lines_ahead
@@ -124,16 +123,6 @@ def test_the_table_leads_to_every_block():
 @pytest.mark.parametrize(("rows", "height"), [(1, 4), (28, 28), (29, 16), (64, 24), (768, 28), (3072, 28)])
 def test_rows_per_block(rows, height):
     assert rows_per_block(rows) == height
-
-
-@pytest.mark.parametrize("offset", [0, 5])
-@pytest.mark.parametrize(("rows", "depth", "density"), [(28, 40, 0.5), (3, 7, 0.9), (17, 1200, 0.05), (28, 64, 1.0)])
-def test_gathered_blocks(rows, depth, density, offset, tmp_path):
-    """Many k: more than the base registers reach at once. Offsets that are no multiples of 16: no bases."""
-    occupied = np.random.default_rng(rows).random((rows, depth)) < density
-    code = GatherCode(16 * np.arange(depth) + offset, gather_blocks(occupied), tiles=3)
-    for block, ahead in zip(code.blocks, lines_ahead(code), strict=True):
-        assert encode_block(code, block, ahead) == assembled(assembler(code, block, ahead), tmp_path)
 
 
 @pytest.mark.parametrize("tiles", [0, 3])

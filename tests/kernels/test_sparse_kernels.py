@@ -283,31 +283,6 @@ def test_depth_in_parts(target, m, k, n, calls, layouts):
     np.testing.assert_allclose(got, np.maximum(x.astype(np.float64) @ w.T + bias, 0), atol=1e-4)
 
 
-@pytest.mark.parametrize("target", tile_targets("gathered_u8s8"))
-@SWEEP
-@given(
-    m=st.integers(1, 70),
-    k=st.integers(1, 40),
-    n=st.integers(1, 60),
-    zero=st.sampled_from([0, 7, 128, 255]),
-    density=st.sampled_from([0.0, 0.03, 0.2, 0.5, 1.0]),
-    extreme=st.booleans(),
-)
-def test_gathered_int8_is_exact(target, m, k, n, zero, density, extreme):
-    rng = np.random.default_rng([m, k, n, zero])
-    k *= 4
-    w = rng.choice([-128, 127], (m, k)) if extreme else rng.integers(-128, 128, (m, k))
-    w = (w * (rng.random((m, k)) < density)).astype(np.int8)
-    check_gathered(target, rng, w, n, zero, extreme)
-
-
-@pytest.mark.parametrize("target", tile_targets("gathered_u8s8"))
-def test_gathered_depths_beyond_one_chunk(target):
-    rng = np.random.default_rng(0)
-    w = rng.integers(-128, 128, (40, 3200)) * (rng.random((40, 3200)) < 0.04)
-    check_gathered(target, rng, w.astype(np.int8), 20, 3, extreme=False)
-
-
 @pytest.mark.parametrize("target", tile_targets("blended_u8s8"))
 @SWEEP
 @given(
@@ -328,18 +303,6 @@ def test_blended_int8_is_exact(target, m, k, n, zero, density, extreme):
     uses = spmm.plan_panels(target.isa, n, k, quantized=True, signed=False)
     panels, _ = run_uses(target, uses, [x], panel_shape(n, k, True), "uint8")
     uses = spmm.plan_spmm(target.isa, n, w, (), constant_quantization(w, zero, scale, None), "", "blend")
-    got, _ = run_uses(target, uses, [panels, w], (n, m))
-    np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
-
-
-def check_gathered(target, rng, w, n, zero, extreme) -> None:
-    m, k = w.shape
-    x = (rng.choice([0, 255], (n, k)) if extreme else rng.integers(0, 256, (n, k))).astype(np.uint8)
-    scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
-    uses = spmm.plan_panels(target.isa, n, k, quantized=True, signed=False, planes=True)
-    panels, _ = run_uses(target, uses, [x], panel_shape(n, k, True, planes=True), "uint8")
-    np.testing.assert_array_equal(panels.transpose(0, 2, 1).reshape(-1, k)[:n], x)
-    uses = spmm.plan_spmm(target.isa, n, w, (), constant_quantization(w, zero, scale, None), "", "gather")
     got, _ = run_uses(target, uses, [panels, w], (n, m))
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
 

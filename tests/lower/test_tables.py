@@ -40,14 +40,14 @@ def test_exact(target, functions, dtype):
     m, n, k = 32, 37, 16
     w, x = rng.integers(-127, 128, (m, k)).astype(np.int8), rng.integers(0, 256, (n, k)).astype(np.uint8)
     bias = rng.standard_normal(m).astype(np.float32)
-    between, hows = (0.04, 100 if dtype == "uint8" else -28, dtype), (Quantized(0.02, 7), Quantized(0.05, 90, True))
+    between, hows = (0.04, 100 if dtype == "uint8" else -28, dtype), (Quantized(0.02, 7), Quantized(0.05, 90))
     numbers = fake_quantize_operand(*between)
     epilogue = (EpilogueOp("bias"), ROUND_TRIP, *functions)
     rest, layouts = through_tables(epilogue, hows, [bias, numbers])
     assert rest == (EpilogueOp("bias"),)
     quantization = constant_quantization(w, 120, np.full(m, 2e-4, np.float32), None)
     uses = spmm.plan_spmm(target.isa, n, w, rest, quantization, "", "dense", layouts)
-    shapes = [(panel_shape(n, m, True, how.planes), "uint8") for how in hows]
+    shapes = [(panel_shape(n, m, True), "uint8") for _ in hows]
     got, _ = run_outputs(target, uses, [in_groups(x), w, bias], shapes)
     sums = integer.rescale(integer.accumulate(x, 120, w.T, 0), np.float32(2e-4)) + bias
     y = integer.round_trip(sums, *between).astype(np.float64)
@@ -55,7 +55,7 @@ def test_exact(target, functions, dtype):
         y = FUNCTIONS[op.kind](y, *op.params)
     for how, array in zip(hows, got, strict=True):
         want = integer.quantize(y.astype(np.float32), integer.inverse(how.scale), how.zero_point, "uint8")
-        rows = array.transpose(0, 2, 1).reshape(-1, m) if how.planes else array.transpose(0, 2, 1, 3).reshape(-1, m)
+        rows = array.transpose(0, 2, 1, 3).reshape(-1, m)
         np.testing.assert_array_equal(rows[:n], want)
 
 

@@ -131,13 +131,13 @@ def test_size_and_kernels_that_are_asked_for(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(source, str(path))
     layers, results = [], []
-    asked = {"layer0.q.out": "indexed4", "layer0.k.out": "gather", "layer0.v.out": "dense"}
+    asked = {"layer0.q.out": "indexed4", "layer0.k.out": "blend", "layer0.v.out": "dense"}
     for options in ({}, {"optimize": "size"}, {"kernels": asked}):
         loaded = sparsec.load(sparsec.build(path, output=tmp_path / "model.so", **options))
         layers.append({node: layer["kernel"] for layer in loaded.manifest["layers"] for node in layer["nodes"]})
         results.append(loaded.run(random_inputs(loaded.manifest)))
     assert layers[1]["layer0.q.out"] == "indexed1_u8s8_avx512"
-    assert [layers[2][name].split("_")[0] for name in asked] == ["indexed4", "gathered", "dense"]
+    assert [layers[2][name].split("_")[0] for name in asked] == ["indexed4", "blended", "dense"]
     for other in results[1:]:
         for name, value in results[0].items():
             np.testing.assert_array_equal(value, other[name])

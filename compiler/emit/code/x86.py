@@ -18,7 +18,6 @@ from typing import TypeAlias
 import numpy as np
 
 from ....codegen_templates.blended import BlendBlock, BlendCode
-from ....codegen_templates.gathered import GatherBlock, GatherCode
 from ....codegen_templates.pattern import MAX_ROWS, PatternCode, RowBlock
 from ....codegen_templates.use import AnyCode
 from . import ending
@@ -42,11 +41,10 @@ from .evex import (
     store,
 )
 from .x86_blend import blend_assembler, blend_bytes, encode_blend
-from .x86_gather import encode_gather, gather_assembler, gather_bytes
 from .x86_n_of_m import encode_n_of_m, n_of_m_assembler
 from .x86_slices import FORMS, Form, encode_slices, slices_assembler, slices_bytes
 
-AnyBlock: TypeAlias = RowBlock | GatherBlock | BlendBlock
+AnyBlock: TypeAlias = RowBlock | BlendBlock
 
 TILES_AHEAD = 2
 """How far before its use a vector of activations is fetched, where the layer asks for it."""
@@ -102,9 +100,7 @@ def _next_block(code: AnyCode) -> list[Ahead]:
         most = max(-(-len(b.row) // len(b.slices())) for b in code.blocks)
         step = -(-4 * places * most // code.tiles)
         return [Ahead(stream=-(-step // LINE), step=step)] * len(code.blocks)
-    if isinstance(code, GatherCode):
-        size = np.array([gather_bytes(code, b) for b in code.blocks])
-    elif isinstance(code, BlendCode):
+    if isinstance(code, BlendCode):
         size = np.array([blend_bytes(code, b) for b in code.blocks])
     else:
         size = np.array([slices_bytes(form, code, b) if form else _straight_bytes(code, b) for b in code.blocks])
@@ -127,9 +123,6 @@ def _straight_bytes(code: PatternCode, block: RowBlock) -> int:
 
 def encode_block(code: AnyCode, block: AnyBlock, ahead: Ahead = NOT_AHEAD) -> bytes:
     """One block's function."""
-    if isinstance(code, GatherCode):
-        assert isinstance(block, GatherBlock)
-        return encode_gather(code, block, ahead)
     if isinstance(code, BlendCode):
         assert isinstance(block, BlendBlock)
         return encode_blend(code, block, ahead)
@@ -212,9 +205,6 @@ def _fetches(displacement: np.ndarray) -> np.ndarray:
 
 def assembler(code: AnyCode, block: AnyBlock, ahead: Ahead = NOT_AHEAD) -> str:
     """The same function as text (GNU as, Intel syntax): the reference that tests compare with."""
-    if isinstance(code, GatherCode):
-        assert isinstance(block, GatherBlock)
-        return gather_assembler(code, block, ahead)
     if isinstance(code, BlendCode):
         assert isinstance(block, BlendBlock)
         return blend_assembler(code, block, ahead)

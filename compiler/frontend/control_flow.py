@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .canonical import Rewriter
-    from .graph import Graph
+    from .graph import Graph, Size
     from .inline import ReadTensor
     from .names import NameSupply
 
@@ -216,8 +216,9 @@ class ControlFlow:
     # ---- Scan --------------------------------------------------------------------------------------------------------
 
     def _scan(self, node: Node) -> list[Node]:
-        """Scan-25: one copy of the body for each step."""
-        count, steps = node.attrs["num_scan_inputs"], self._steps(node)
+        """Scan-25: one copy of the body for each step that a dimension allows, of which a run takes its share."""
+        count, extent = node.attrs["num_scan_inputs"], self._extent(node)
+        steps = self._graph.algebra.largest(extent)
         states, scanned = node.inputs[:-count], node.inputs[-count:]
         made = len(node.attrs["body"].output) - len(states)
         axes = node.attrs.get("scan_input_axes", [0] * count)
@@ -229,10 +230,11 @@ class ControlFlow:
         for step in range(steps):
             slices = [self._names.fresh(f"{name}/{step}") for name in scanned]
             for name, part, axis, back in zip(scanned, slices, axes, backwards, strict=True):
-                at = self._rewriter.constant(np.array(steps - 1 - step if back else step), f"{part}/index")
-                nodes.append(Node("Gather", [name, at], [part], {"axis": axis}, version=NEWEST))
+                nodes += self._slice(name, part, axis, self._place(extent, step, back))
             inner, results = self.branch(node, "body", [*states, *slices])
             nodes += inner
+            if self._graph.algebra.decide(extent > step) is not True:
+                self._keep_states(node, (extent, step), states, results, nodes)
             states = results[: len(states)]
             for pieces, result in zip(parts, results[len(states) :], strict=True):
                 pieces.append(result)
@@ -240,22 +242,59 @@ class ControlFlow:
         nodes += _links(outputs[: len(states)], states)
         for number, out in enumerate(outputs[len(states) :]):
             if out:
-                pieces = parts[number][::-1] if out_backwards[number] else parts[number]
-                nodes += self._stacked(out, pieces, out_axes[number])
+                back = bool(out_backwards[number])
+                pieces = parts[number][::-1] if back else parts[number]
+                nodes += self._taken(out, pieces, out_axes[number], extent, back)
         return nodes
 
-    def _steps(self, node: Node) -> int:
+    def _place(self, extent: Size, step: int, back: int) -> str:
+        """Where a step reads; one that does not take place reads what another does."""
+        algebra = self._graph.algebra
+        at = algebra.size(extent - 1 - step) if back else algebra.minimum(step, algebra.size(extent - 1))
+        return self._rewriter.ints([algebra.maximum(at, 0) if back else at], "index")
+
+    def _slice(self, name: str, out: str, axis: int, at: str) -> list[Node]:
+        rank = len(self._graph.shape(name))
+        row = self._names.fresh(f"{out}/row")
+        axes = self._rewriter.constant(np.array([axis % rank]), f"{out}/axis")
+        return [
+            Node("Gather", [name, at], [row], {"axis": axis}, version=NEWEST),
+            Node("Squeeze", [row, axes], [out], version=NEWEST),
+        ]
+
+    def _keep_states(
+        self, node: Node, turn: tuple[Size, int], states: Sequence[str], results: list[str], nodes: list[Node]
+    ) -> None:
+        """The states stay as they are in a step beyond the extent."""
+        extent, step = turn
+        active = self._names.fresh(f"{node.outputs[0] or node.name}/active")
+        last = self._rewriter.ints([extent], f"{active}/extent")
+        number = self._rewriter.constant(np.array([step], np.int64), f"{active}/step")
+        nodes.append(Node("Less", [number, last], [active], version=NEWEST))
+        for i, state in enumerate(states):
+            results[i] = self._guard(node, active, results[i], state, nodes)
+
+    def _taken(self, out: str, pieces: Sequence[str], axis: int, extent: Size, back: bool) -> list[Node]:
+        """The pieces of the steps that took place, which are the first, or backwards the last."""
+        if isinstance(extent, int):
+            return self._stacked(out, pieces, axis)
+        whole, size = self._names.fresh(f"{out}/all"), self._graph.algebra.size
+        first, end = (size(len(pieces) - extent), len(pieces)) if back else (0, extent)
+        bounds = [self._rewriter.ints([value], f"{out}/bound") for value in (first, end, axis)]
+        return [*self._stacked(whole, pieces, axis), Node("Slice", [whole, *bounds], [out], version=NEWEST)]
+
+    def _extent(self, node: Node) -> Size:
         count = node.attrs.get("num_scan_inputs", 0)
         axes = node.attrs.get("scan_input_axes", [0] * count)
         if node.version < 9:
             raise CannotConvert("Scan of opset 8 is not supported; export the model in opset 9 or newer")
-        extents = {self._graph.shape(name)[axis] for name, axis in zip(node.inputs[-count:], axes, strict=True)}
-        extent = extents.pop()
-        if extents or not isinstance(extent, int):
-            raise CannotConvert("how often it runs is known only at run time; bind the dimension (--dim, --shape)")
-        if not 0 < extent <= MOST_TURNS:
-            raise CannotConvert(f"it runs {extent} times; 1 to {MOST_TURNS} can be unrolled")
-        return extent
+        first, *others = (self._graph.shape(n)[a] for n, a in zip(node.inputs[-count:], axes, strict=True))
+        if not all(self._graph.algebra.equal(first, other) for other in others):
+            raise CannotConvert("its inputs have different numbers of steps")
+        most = self._graph.algebra.largest(first)
+        if not 0 < most <= MOST_TURNS:
+            raise CannotConvert(f"it runs {most} times; 1 to {MOST_TURNS} can be unrolled")
+        return first
 
     def _stacked(self, out: str, pieces: Sequence[str], axis: int) -> list[Node]:
         """`pieces` joined along a new axis."""

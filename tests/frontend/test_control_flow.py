@@ -169,6 +169,34 @@ def test_as_many_turns_as_a_dimension(tmp_path):
     _agrees(model, tmp_path, [{"x": rows[0], "rows_of": rows[:n]} for n in (7, 2, 5)], n=(2, 7))
 
 
+@pytest.mark.parametrize("steps", [5, (1, 6)])
+@pytest.mark.parametrize(("backwards", "turned"), [(0, 0), (1, 0), (1, 1)])
+def test_scan(steps, backwards, turned, tmp_path):
+    """Along any axis, from either end, of a length that may be dynamic."""
+    body = [helper.make_node("Mul", ["state", "decay"], ["less"]), helper.make_node("Add", ["less", "part"], ["next"]),
+            helper.make_node("Neg", ["next"], ["row"])]  # fmt: skip
+    info = [_info(n, _FLOAT, [2, 3]) for n in ("state", "part", "next", "row")]
+    graph = helper.make_graph(body, "body", info[:2], info[2:])
+    scan = helper.make_node("Scan", ["x", "parts"], ["y", "rows"], "the_scan", body=graph, num_scan_inputs=1,
+                            scan_input_axes=[1], scan_input_directions=[backwards], scan_output_axes=[2],
+                            scan_output_directions=[turned])  # fmt: skip
+    inputs = [X, _info("parts", _FLOAT, [2, "t", 3])]
+    model = _model([scan], inputs, [Y, _info("rows", _FLOAT, None)], decay=np.float32(0.5))
+    parts = np.random.default_rng(0).standard_normal((2, 6, 3)).astype(np.float32)
+    lengths = [steps] if isinstance(steps, int) else [6, 1, 4]
+    _agrees(model, tmp_path, [{"x": _x(), "parts": parts[:, :n]} for n in lengths], t=steps)
+
+
+def test_scan_of_too_many_steps(tmp_path):
+    infos = [_info(n, _FLOAT, [3]) for n in ("state", "part", "next")]
+    body = [helper.make_node("Add", ["state", "part"], ["next"])]
+    graph = helper.make_graph(body, "body", infos[:2], infos[2:])
+    scan = helper.make_node("Scan", ["x", "parts"], ["y"], "the_scan", body=graph, num_scan_inputs=1)
+    model = _model([scan], [_info("x", _FLOAT, [3]), _info("parts", _FLOAT, ["t", 3])], [Y])
+    with pytest.raises(UnsupportedError, match=r"the_scan.*runs 65 times"):
+        sparsec.build(model, output=tmp_path / "m.so", dims={"t": (1, 65)})
+
+
 @pytest.mark.parametrize(
     ("loop", "inputs", "constants", "reason"),
     [

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tvm import relax
+from tvm import relax, te
 
-from ..context import constant
+from ..context import constant, sizes
 from ..diagnostics import CannotConvert
 from ..registry import converter
 
@@ -46,9 +46,9 @@ def dft(context: Context, node: Node) -> Any:
 
 @converter("STFT")
 def stft(context: Context, node: Node) -> Any:
-    """STFT-17 of a signal of known length: frames, window and transform in one product."""
+    """STFT-17 of a signal of any length: window and transform in one product of the frames."""
     attrs, shape = context.attrs(node), list(context.shape(node.inputs[0]))
-    extent = _static(shape[1], "signal's length")
+    extent = shape[1]
     parts = _static(shape[2], "number of parts") if len(shape) > 2 else 1
     step = int(context.number(node.inputs[1], "frame step"))
     if node.input(3):
@@ -64,11 +64,12 @@ def stft(context: Context, node: Node) -> Any:
         raise CannotConvert("a window of another length than the frames is not supported")
     if window is not None:
         matrix = matrix * np.repeat(window.astype(np.float64), parts)[:, None]
-    frames = (extent - length) // step + 1
-    places = (np.arange(frames)[:, None] * step + np.arange(length)).reshape(-1)
+    if context.algebra.decide(extent >= length) is not True:
+        raise CannotConvert(f"the signal may be shorter than a frame of {length}: raise the dimension's lower bound")
+    frames = context.algebra.size(context.algebra.div(extent - length, step) + 1)
     columns, results = _columns(length, False, one_sided)
-    x = context.expr(node.inputs[0])
-    x = context.emit(relax.op.take(x, constant(places.astype(np.int64)), 1, mode="fast"))
+    x = context.emit(context.reshape(context.expr(node.inputs[0]), [shape[0], extent, parts]))
+    x = context.builder.emit_te(lambda signal: _frames(signal, frames, length, step), x)
     rows = context.algebra.size(shape[0] * frames)
     if node.input(2) and window is None:
         x = context.emit(context.reshape(x, [rows, length, parts]))
@@ -77,6 +78,13 @@ def stft(context: Context, node: Node) -> Any:
     x = context.emit(context.reshape(x, [rows, length * parts]))
     y = context.emit(relax.op.matmul(x, constant(matrix.astype(context.dtype(node.inputs[0])))))
     return context.reshape(y, [shape[0], frames, columns, results])
+
+
+def _frames(signal: Any, count: Size, length: int, step: int) -> Any:
+    """[batch, samples, parts] -> [batch, count, length, parts]."""
+    batch, _, parts = signal.shape
+    shape = [batch, *sizes([count, length]), parts]
+    return te.compute(shape, lambda b, f, i, p: signal[b, f * step + i, p], name="frames")
 
 
 def _static(size: Size, what: str) -> int:

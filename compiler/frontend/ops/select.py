@@ -21,6 +21,7 @@ def select(context: Context, node: Node) -> Any:
     condition, a, b = node.inputs
     if context.dtype(a) != context.dtype(b) or not context.algebra.same(context.shape(a), context.shape(b)):
         first, second = (describe(context.dtype(x), context.shape(x)) for x in (a, b))
-        raise CannotConvert(f"a condition known only at run time cannot choose between {first} and {second}")
+        choice = f"a condition known only at run time cannot choose between {first} and {second}"
+        raise CannotConvert(f"{choice}: fix the input that decides (--fix NAME=true)")
     scalar = context.emit(context.reshape(context.expr(condition), []))
     return relax.op.where(scalar, context.expr(a), context.expr(b))

@@ -103,7 +103,6 @@ USES = {
     "spmm_u8s8": lambda isa: [*product(isa, "pattern"), *product(isa, "pattern", ROWS)],
     "dense_u8s8": lambda isa: product(isa, "dense"),
     "blended_u8s8": lambda isa: product(isa, "blend"),
-    "gathered_u8s8": lambda isa: [*product(isa, "gather"), *product(isa, "gather", Quantized(0.1, 3, True))],
     **{f"indexed{n}_f32": lambda isa, n=n: indexed.plan_indexed(isa, 16, FLOATS, OPS, None, "", n) for n in (1, 2, 4)},
     **{f"indexed{n}_u8s8": lambda isa, n=n: indexed.plan_indexed(isa, 16, BYTES, OPS, HOW, "", n) for n in (1, 2, 4)},
     "n_of_m_u8s8": lambda isa: n_of_m.plan_n_of_m(isa, 16, BYTES, OPS, HOW, ""),

@@ -13,10 +13,10 @@ from .epilogue import EpilogueOp, epilogue_text, vector_lines
 from .pad_planes import pad_planes
 from .planes import ConvGeometry, Planes, plain_planes, planes_for, reads_plain
 from .use import OUT, KernelUse, Operand, Packed, Pointer, Size, Tensor, product
-from .winograd import plan_winograd
+from .winograd import by_phases, plan_winograd
 
 WINOGRAD = {"winograd2": 2, "winograd4": 4}
-"""Kernels of 3x3 convolutions by the outputs of their tiles, a row."""
+"""Kernels of Winograd's filtering by the outputs of their tiles, a row."""
 _UNLIMITED = 1 << 62
 
 
@@ -48,12 +48,16 @@ def plan_conv_planes(
     reader = weights.shape[2:], geometry
     if code == "depthwise":
         return [replace(_depthwise(isa, own, weights, out, target, geometry, epilogue, layouts), reason=reason)]
-    if code in WINOGRAD:
-        uses = plan_winograd(isa, WINOGRAD[code], own, weights, out, target, geometry, epilogue, layouts)
-        return [replace(use, reason=reason) for use in uses]
     planes, readable = own, _UNLIMITED
-    uses = []
+    uses: list[KernelUse] = []
     at: Pointer = Operand(0)
+    if code in WINOGRAD:
+        if geometry.strides != (1, 1):
+            planes = planes_for((own.height, own.width), [reader])
+            uses, at = pad_planes(isa, x, own, planes)
+            weights, planes, geometry = by_phases(weights, planes, geometry)
+        what = at, planes, weights, out, target, geometry, epilogue, layouts
+        return [*uses, *(replace(use, reason=reason) for use in plan_winograd(isa, WINOGRAD[code], *what))]
     if 0 not in layouts and reads_plain(reader, (own.height, own.width)):
         readable = own.plane
     elif 0 not in layouts or not own.serves(reader):

@@ -64,13 +64,23 @@ static inline vf sparsec_load_row(const float *plane, const sparsec_planes *p, i
 }
 
 static inline void sparsec_store_row(float *plane, const sparsec_planes *p, int64_t row, int64_t column, __mmask16 lanes, vf x) {
-    const int64_t y = row + p->top, first = column + p->left, i = y % p->stride_h;
+    const int64_t y = row + p->top, first = column + p->left;
     if (p->stride_w == 1 && p->stride_h == 1) {
         _mm512_mask_storeu_ps(plane + y * p->pitch + first, lanes, (__m512)x);
         return;
     }
+    const int64_t i = y % p->stride_h;
     if (i >= p->phases_h) return;
     float *at = plane + i * p->phases_w * p->phase + y / p->stride_h * p->pitch;
+    if (p->stride_w == 2) { /* lanes of even number lie in the phase of the first one's column */
+        for (int64_t odd = 0; odd < 2; ++odd) {
+            const int64_t column_of = first + odd;
+            if ((column_of & 1) >= p->phases_w) continue;
+            const uint32_t here = lanes & (odd ? 0xaaaau : 0x5555u), low = (1u << __builtin_popcount(here)) - 1;
+            _mm512_mask_storeu_ps(at + (column_of & 1) * p->phase + (column_of >> 1), (__mmask16)low, _mm512_maskz_compress_ps((__mmask16)here, (__m512)x));
+        }
+        return;
+    }
     for (int64_t j = 0; j < p->phases_w; ++j, at += p->phase) {
         const int64_t skipped = (j - first % p->stride_w + p->stride_w) % p->stride_w;
         uint32_t here = 0;

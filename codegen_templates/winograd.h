@@ -1,5 +1,6 @@
-/* Winograd's minimal filtering F(m, 3), one dimension at a time (Lavin and Gray, 2015): m outputs of a filter of three taps from
- * m + 2 inputs by m + 2 products. Points 0, 1, -1, infinity for m = 2, and 2, -2 for m = 4; winograd.py has the filter's side.
+/* Winograd's minimal filtering F(m, r), one dimension at a time (Lavin and Gray, 2015): m outputs of a filter of r taps from
+ * m + r - 1 inputs by as many products. Points 0, 1, -1, infinity for m = 2, and 2, -2 for m = 4, and 1/2 for r = 4; winograd.py has
+ * the filter's side.
  */
 #ifndef SPARSEC_WINOGRAD_H
 #define SPARSEC_WINOGRAD_H
@@ -9,12 +10,26 @@
 /* Floats of one point of 16 tiles: an odd number of lines, so that the points of a channel do not meet in one set of the cache. */
 #define SPARSEC_POINT(channels) (((channels) | 1) * 16)
 
-SPARSEC_INLINE void sparsec_winograd_in(const int m, const vf *d, vf *v) {
+SPARSEC_INLINE void sparsec_winograd_in(const int m, const int r, const vf *d, vf *v) {
     if (m == 2) {
         v[0] = d[0] - d[2];
         v[1] = d[1] + d[2];
         v[2] = d[2] - d[1];
         v[3] = d[1] - d[3];
+        return;
+    }
+    if (r == 4) {
+        const vf half = vset(-0.5f);
+        const vf one = vfma(d[3], half, vfma(d[2], vset(-4), vfma(d[1], vset(2), d[4])));
+        const vf one_on = vfma(d[4], half, vfma(d[3], vset(-4), vfma(d[2], vset(2), d[5])));
+        const vf two = vfma(d[3] - d[1], half, d[4] - d[2]), two_on = vfma(d[4] - d[2], half, d[5] - d[3]);
+        v[0] = vfma(d[0], vset(-2), vfma(d[1], vset(4), vfma(d[2], vset(2.5f), vfma(d[3], vset(-5), vfma(d[4], half, d[5])))));
+        v[1] = one_on + one;
+        v[2] = one_on - one;
+        v[3] = vfma(two, vset(2), two_on);
+        v[4] = vfma(two, vset(-2), two_on);
+        v[5] = vfma(d[1], vset(4), vfma(d[3], vset(-5), d[5]));
+        v[6] = vfma(d[1], vset(-2), vfma(d[2], vset(4), vfma(d[3], vset(2.5f), vfma(d[4], vset(-5), vfma(d[5], half, d[6])))));
         return;
     }
     const vf a = vfma(d[2], vset(-4), d[4]), b = vfma(d[1], vset(-4), d[3]);
@@ -27,13 +42,20 @@ SPARSEC_INLINE void sparsec_winograd_in(const int m, const vf *d, vf *v) {
     v[5] = vfma(d[1], vset(4), vfma(d[3], vset(-5), d[5]));
 }
 
-SPARSEC_INLINE void sparsec_winograd_out(const int m, const vf *s, vf *y) {
+SPARSEC_INLINE void sparsec_winograd_out(const int m, const int r, const vf *s, vf *y) {
     if (m == 2) {
         y[0] = s[0] + s[1] + s[2];
         y[1] = s[1] - s[2] - s[3];
         return;
     }
     const vf even = s[1] + s[2], odd = s[1] - s[2], far_even = s[3] + s[4], far_odd = s[3] - s[4];
+    if (r == 4) {
+        y[0] = s[0] + even + far_even + s[5];
+        y[1] = vfma(s[5], vset(0.5f), vfma(far_odd, vset(2), odd));
+        y[2] = vfma(s[5], vset(0.25f), vfma(far_even, vset(4), even));
+        y[3] = vfma(s[5], vset(0.125f), vfma(far_odd, vset(8), odd)) + s[6];
+        return;
+    }
     y[0] = s[0] + even + far_even;
     y[1] = vfma(far_odd, vset(2), odd);
     y[2] = vfma(far_even, vset(4), even);

@@ -1,12 +1,14 @@
-"""3x3 convolutions without strides by Winograd's minimal filtering, AVX-512: fewer products, some additions.
+"""Convolutions by Winograd's minimal filtering, AVX-512: fewer products, some additions.
 
-F(m x m, 3 x 3) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): m x m outputs take
-(m + 2)² products where the definition takes 9 m². Transformed filters are constants, (m + 2)² / 9 times the weights.
+F(m x m, r x r) of Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015): m x m outputs take
+(m + r - 1)² products where the definition takes r² m². Transformed filters are constants, (m + r - 1)² / r² times the
+weights. A convolution with strides is one without over the phases of its input as channels, of fewer taps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,8 +21,8 @@ from .use import OUT, Code, KernelUse, Operand, Packed, Pointer, Size, Temp, Ten
 
 _LANES = 16
 FILTERS = {
-    2: ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
-    4: (
+    (2, 3): ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
+    (4, 3): (
         (1 / 4, 0, 0),
         (-1 / 6, -1 / 6, -1 / 6),
         (-1 / 6, 1 / 6, -1 / 6),
@@ -28,13 +30,40 @@ FILTERS = {
         (1 / 24, -1 / 12, 1 / 6),
         (0, 0, 1),
     ),
+    (4, 4): (
+        (-1 / 2, 0, 0, 0),
+        (-1 / 3, -1 / 3, -1 / 3, -1 / 3),
+        (1 / 9, -1 / 9, 1 / 9, -1 / 9),
+        (1 / 36, 1 / 18, 1 / 9, 2 / 9),
+        (-1 / 60, 1 / 30, -1 / 15, 2 / 15),
+        (32 / 45, 16 / 45, 8 / 45, 4 / 45),
+        (0, 0, 0, 1),
+    ),
 }
-"""By m: the transform of a filter of three taps; winograd.h has those of inputs and outputs."""
+"""By m and r: the transform of a filter of r taps; winograd.h has those of inputs and outputs."""
+
+
+def by_phases(weights: np.ndarray, planes: Planes, geometry: ConvGeometry) -> tuple[np.ndarray, Planes, ConvGeometry]:
+    """A convolution of `planes`, made for it alone, as one without strides: its weights, planes and geometry.
+
+    The phases of a plane are channels. Taps that a phase does not have are zero, so that each has as many.
+    """
+    O, C, *taps = weights.shape  # noqa: E741
+    (sh, sw), (ph, pw) = planes.strides, (planes.phases_h, planes.phases_w)
+    rows, columns = -(-taps[0] // sh), -(-taps[1] // sw)
+    padded = np.zeros((O, C, rows * sh, columns * sw), np.float32)
+    padded[:, :, : taps[0], : taps[1]] = weights
+    split = padded.reshape(O, C, rows, sh, columns, sw)[:, :, :, :ph, :, :pw].transpose(0, 1, 3, 5, 2, 4)
+    height = -(-(planes.height + planes.top + planes.bottom) // sh)
+    phases = replace(plain_planes(height, planes.pitch), filled=planes.filled, phase=planes.phase, plane=planes.phase)
+    unit = ConvGeometry((1, 1), (1, 1), (0, 0, 0, 0), 1)
+    return np.ascontiguousarray(split.reshape(O, C * ph * pw, rows, columns)), phases, unit
 
 
 def plan_winograd(
     isa: str,
     m: int,
+    at: Pointer,
     planes: Planes,
     weights: np.ndarray,
     out: Tensor,
@@ -43,25 +72,26 @@ def plan_winograd(
     epilogue: tuple[EpilogueOp, ...],
     layouts: Mapping[int, Planes],
 ) -> list[KernelUse]:
-    """Operand 0, in `planes` without phases, * `weights`[O, C, 3, 3] in tiles of `m` x `m` outputs, stored in `target`.
+    """`at`, in `planes` without phases, * `weights`[O, C, r, r] in tiles of `m` x `m` outputs, stored in `target`.
 
     Strides, dilation and groups are 1; any padding. `layouts`: of epilogue operands that are not NCHW.
     """
-    C = weights.shape[1]
-    points = (m + 2) ** 2
+    C, r = weights.shape[1:3]
+    points = (m + r - 1) ** 2
     down, across = -(-target.height // m), -(-target.width // m)
     vectors = -(-down * across // _LANES)
     images: Size = out.shape[0]
     domain = Temp("winograd", "float32", (images, vectors * points * (C | 1) * _LANES))
     return [
-        _input(isa, m, planes, domain, (images, C), geometry, (down, across)),
+        _input(isa, (m, r), at, planes, domain, (images, C), geometry, (down, across)),
         _products(isa, m, domain, weights, out, target, epilogue, layouts, (across, vectors)),
     ]
 
 
 def _input(
     isa: str,
-    m: int,
+    form: tuple[int, int],
+    at: Pointer,
     planes: Planes,
     domain: Temp,
     count: tuple[Size, int],
@@ -69,9 +99,10 @@ def _input(
     grid: tuple[int, int],
 ) -> KernelUse:
     row = find("winograd_input", isa)
-    symbol = f"sparsec_k_{row.name}_{m}"
-    unit = source(row.template, f"{row.name}_{m}", symbol=symbol, m=m)
-    pointers = (Operand(0), Packed(planes.constant()), domain)
+    name = f"{row.name}_{form[0]}x{form[1]}"
+    symbol = f"sparsec_k_{name}"
+    unit = source(row.template, name, symbol=symbol, m=form[0], r=form[1])
+    pointers = (at, Packed(planes.constant()), domain)
     scalars = (count[1], *geometry.padding[:2], *grid)
     return KernelUse(row.name, symbol, (unit,), pointers, scalars, product(count), "tiles", images=count[0])
 
@@ -87,7 +118,7 @@ def _products(
     layouts: Mapping[int, Planes],
     grid: tuple[int, int],
 ) -> KernelUse:
-    O, C = weights.shape[:2]  # noqa: E741
+    O, C, r = weights.shape[:3]  # noqa: E741
     row = find("winograd", isa)
     text = epilogue_text(epilogue)
     whole = whole_tensors(epilogue)
@@ -96,9 +127,9 @@ def _products(
         f"sparsec_load_row({name} + (n * channels + channel) * {name}_planes->plane, {name}_planes, row, column, mask)"
         if name in whole else f"vset({name}[channel])" for name in text.parameters
     ))  # fmt: skip
-    name = f"{row.name}_{m}_{text.suffix}".rstrip("_")
+    name = f"{row.name}_{m}x{r}_{text.suffix}".rstrip("_")
     symbol = f"sparsec_k_{name}"
-    unit = source(row.template, name, symbol=symbol, m=m, most_rows=MAX_ROWS, epilogue=text, lines=lines,
+    unit = source(row.template, name, symbol=symbol, m=m, r=r, most_rows=MAX_ROWS, epilogue=text, lines=lines,
                   whole=list(whole))  # fmt: skip
     height = rows_per_block(O)
     blocks = dense_blocks(O, 1, height)
@@ -118,7 +149,7 @@ def _products(
 
 
 def transformed(weights: np.ndarray, m: int) -> np.ndarray:
-    """[O, C, 3, 3] -> float32 [O, (m + 2)², C]."""
-    g = np.asarray(FILTERS[m], np.float64)
+    """[O, C, r, r] -> float32 [O, (m + r - 1)², C]."""
+    g = np.asarray(FILTERS[m, weights.shape[2]], np.float64)
     points = np.einsum("ij,ocjk,lk->oilc", g, weights.astype(np.float64), g)
     return np.ascontiguousarray(points.reshape(len(weights), len(g) ** 2, -1), np.float32)

@@ -9,6 +9,7 @@ from ...codegen_templates.conv_pattern import matrix_of
 from ...codegen_templates.conv_planes import WINOGRAD
 from ...codegen_templates.pattern import rows_per_block
 from ...codegen_templates.planes import ConvGeometry
+from ...codegen_templates.winograd import FILTERS
 from . import neon_cost
 from .cost import CODE_LIMIT, LOAD_CYCLES, Choice, pattern_cost, sparsity_text
 
@@ -50,10 +51,10 @@ def choose_convolution(weights: np.ndarray, groups: int, isa: str = "avx512") ->
     return Choice("pattern", f"sparse {reason}", gain) if gain > 1 else Choice(dense.kernel, f"dense {reason}")
 
 
-_IN_CYCLES = {2: 140.0, 4: 600.0}
-"""By m: of a channel, for up to 16 tiles of a row."""
-_OUT_CYCLES = {2: 200.0, 4: 450.0}
-"""By m: of an output channel, for 16 tiles."""
+_IN_CYCLES = {(2, 3): 140.0, (4, 3): 600.0, (4, 4): 900.0}
+"""By outputs and taps: of a channel, for up to 16 tiles of a row."""
+_OUT_CYCLES = {(2, 3): 200.0, (4, 3): 450.0, (4, 4): 600.0}
+"""By outputs and taps: of an output channel, for 16 tiles."""
 _LEAST_GAIN = 1.1
 """Below it the larger weights are not worth their place."""
 
@@ -61,16 +62,27 @@ _LEAST_GAIN = 1.1
 def choose_winograd(weights: np.ndarray, geometry: ConvGeometry, out: tuple[int, int]) -> Choice | None:
     """Winograd's filtering for a dense convolution with images of `out` (rows, columns), where it is faster."""
     O, C, *taps = weights.shape  # noqa: E741
-    if taps != [3, 3] or (*geometry.strides, *geometry.dilation, geometry.groups) != (1, 1, 1, 1, 1):
+    stride = geometry.strides[0]
+    if (
+        len({*taps}) > 1
+        or geometry.strides not in ((1, 1), (2, 2))
+        or (*geometry.dilation, geometry.groups) != (1, 1, 1)
+    ):
         return None
+    r, channels = -(-taps[0] // stride), C * stride**2
     tiles = -(-(out[0] * (out[1] + 1) - 1) // _LANES)
-    direct = (weights.size + LOAD_CYCLES * -(-O // rows_per_block(O)) * 9 * C) * tiles
+    direct = (weights.size + LOAD_CYCLES * -(-O // rows_per_block(O)) * weights[0].size) * tiles
     best = None
     for name, m in WINOGRAD.items():
+        if (m, r) not in FILTERS:
+            continue
         down, across = -(-out[0] // m), -(-out[1] // m)
         vectors, rows = -(-down * across // _LANES), down * -(-across // _LANES)
-        cycles = (m + 2) ** 2 * O * C * vectors + _IN_CYCLES[m] * C * rows + _OUT_CYCLES[m] * O * vectors
-        gain = direct / cycles
+        transforms = _IN_CYCLES[m, r] * channels * rows + _OUT_CYCLES[m, r] * O * vectors
+        gain = direct / ((m + r - 1) ** 2 * O * channels * vectors + transforms)
         if gain > max(_LEAST_GAIN, best.gain if best else 0.0):
-            best = Choice(name, f"dense 3x3, F({m}x{m}): predicted at {gain:.2f}x direct", gain)
+            by = "" if stride == 1 else " by phases"
+            best = Choice(
+                name, f"dense {taps[0]}x{taps[1]}{by}, F({m}x{m}, {r}x{r}): predicted at {gain:.2f}x direct", gain
+            )
     return best

@@ -51,6 +51,26 @@ def test_any_size(target, data):
 @AVX512
 @SWEEP
 @given(data=st.data())
+def test_phases_of_strides(target, data):
+    pick = data.draw
+    taps = pick(st.integers(5, 8))
+    padding = pick(st.tuples(*[st.integers(0, 4)] * 4))
+    size = [pick(st.integers(max(1, taps - padding[i] - padding[i + 2]), most)) for i, most in ((0, 40), (1, 150))]
+    c, o = pick(st.integers(1, 5)), pick(st.integers(1, 40))
+    rng = np.random.default_rng([*size, c, o])
+    x, w, bias = normal(rng, 2, c, *size), normal(rng, o, c, taps, taps), normal(rng, o)
+    geometry = ConvGeometry((2, 2), (1, 1), padding, 1)
+    want = apply_epilogue(conv2d(x, w, (2, 2), (1, 1), padding, 1), OPS[::2], [bias], 1)
+    tensors = Tensor("float32", x.shape), Tensor("float32", want.shape)
+    uses = plan_conv_planes(target.isa, tensors[0], w, tensors[1], geometry, OPS[::2], "winograd4", "")
+    got, status = run_uses(target, uses, [x, w, bias], want.shape)
+    assert status == 0
+    assert np.abs(got - want).max() <= TOLERANCE * max(np.abs(want).max(), 1)
+
+
+@AVX512
+@SWEEP
+@given(data=st.data())
 def test_planes_to_planes(target, data):
     """What lies between the values of planes, here NaN where nobody may read, does not get into the results."""
     pick = data.draw

@@ -20,6 +20,7 @@ MATRIX_TILES = (*BYTE_TILES, "neon-i8mm")
 _X86_TILES = ("avx512", "avx2")
 _INCLUDES = {
     "avx512-novnni": "avx512",
+    "avx512-amx": "avx512",
     "avx2-vnni": "avx2",
     "neon-dotprod": "neon",
     "neon-i8mm": "neon-dotprod",
@@ -110,6 +111,8 @@ CATALOGUE: tuple[Kernel, ...] = (
         for shared, rows in ((1, "the pattern as data"), (2, "for two rows"), (4, "for four rows"))
         for row in _plain(f"indexed{shared}_{kind}", f"sparse {kind} W·X, {rows}; epilogue", _X86_TILES, "indexed")
     ),
+    *_plain("tiles_u8s8", "dense int8 W·X by AMX tiles, exact int32 sums; epilogue", ("avx512-amx",), "amx"),
+    *_plain("tile_blocks_u8s8", "the same for blocks of 16x4 zeros, which are left out", ("avx512-amx",), "amx"),
     *_plain("dense_u8s8", "dense int8 W·X in the same tiles, exact int32 sums; epilogue", MATRIX_TILES, "spmm"),
     *(
         Kernel(

@@ -82,6 +82,32 @@ TARGETS: dict[str, Target] = {
     row.name: row
     for row in (
         Target(
+            "avx512-amx",
+            "x86-64 with AMX tiles of int8 (Sapphire Rapids and later); not yet run on one",
+            cpu="x86-64-v4",
+            features="+avx512vnni,+avx512vbmi,+avx512vbmi2,+amx_tile,+amx_int8",
+            isa="avx512-amx",
+            c_flags="-march=x86-64-v4 -mavx512vnni -mavx512vbmi -mavx512vbmi2 -mamx-tile -mamx-int8 "
+            "-mprefer-vector-width=512",
+            tuning=("-mprefer-vector-width=512",),
+            vector_bits=512,
+            requires=(
+                "avx2",
+                "fma",
+                "avx512f",
+                "avx512bw",
+                "avx512cd",
+                "avx512dq",
+                "avx512vl",
+                "avx512vnni",
+                "avx512vbmi",
+                "avx512vbmi2",
+                "amxtile",
+                "amxint8",
+            ),
+            **_X86,
+        ),
+        Target(
             "avx512",
             "x86-64 with AVX-512 VNNI and VBMI2 (Ice Lake, Zen 4 and later)",
             cpu="x86-64-v4",

@@ -47,8 +47,25 @@ uint64_t sparsec_cpu_detect(void) {
     HAVE(AVX512VBMI, avx512 && (c7 >> 1 & 1));
     HAVE(AVX512VBMI2, avx512 && (c7 >> 6 & 1));
     HAVE(AVX512VNNI, avx512 && (c7 >> 11 & 1));
+    const int tiles = (state & 0x60000) == 0x60000;
+    HAVE(AMXTILE, tiles && (d7 >> 24 & 1));
+    HAVE(AMXINT8, tiles && (d7 >> 25 & 1));
 #undef HAVE
     return have;
+}
+
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+int sparsec_cpu_request_tiles(void) {
+#if defined(__linux__)
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return 0;
+#endif
 }
 
 #elif defined(__aarch64__) && defined(__linux__)
@@ -79,6 +96,10 @@ uint64_t sparsec_cpu_detect(void) {
 
 #else
 uint64_t sparsec_cpu_detect(void) { return 0; }
+#endif
+
+#if !defined(__x86_64__)
+int sparsec_cpu_request_tiles(void) { return 0; }
 #endif
 
 /* Appends text and returns the new length; what does not fit is cut off. */
@@ -126,4 +147,19 @@ int32_t sparsec_cpu_choose(const sparsec_cpu_needs *needs, int32_t n, uint64_t h
     }
     append(message, message_size, length, ": build for a target it has");
     return -1;
+}
+
+int32_t sparsec_cpu_select(const sparsec_cpu_needs *needs, int32_t n, uint64_t have, int (*request_tiles)(void),
+                           char *message, size_t message_size) {
+    const uint64_t tiles = UINT64_C(1) << SPARSEC_CPU_AMXTILE;
+    int32_t chosen = sparsec_cpu_choose(needs, n, have, message, message_size);
+    if (chosen < 0 || !missing(&needs[chosen], ~tiles) || request_tiles()) return chosen;
+    chosen = sparsec_cpu_choose(needs, n, have & ~tiles, NULL, 0);
+    if (chosen < 0 && message && message_size) {
+        message[0] = 0;
+        append(message, message_size, 0,
+               "the operating system does not let this process use the AMX tiles of this CPU (arch_prctl refuses "
+               "XTILEDATA): allow it, or build for avx512-amx,avx512");
+    }
+    return chosen;
 }

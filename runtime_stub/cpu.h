@@ -21,6 +21,8 @@
     X(AVX512VNNI, "avx512vnni")       \
     X(AVX512VBMI, "avx512vbmi")       \
     X(AVX512VBMI2, "avx512vbmi2")     \
+    X(AMXTILE, "amxtile")             \
+    X(AMXINT8, "amxint8")             \
     X(DOTPROD, "dotprod")             \
     X(I8MM, "i8mm")
 
@@ -30,6 +32,10 @@ enum {
 #undef SPARSEC_CPU_ID
         SPARSEC_CPU_COUNT
 };
+
+/* Asks the kernel to let this process use AMX's tiles, as Linux wants it (arch_prctl, ARCH_REQ_XCOMP_PERM for
+ * XTILEDATA). Whether it does. */
+int sparsec_cpu_request_tiles(void);
 
 /* Bit i is set when feature i is there and the operating system saves its registers. */
 uint64_t sparsec_cpu_detect(void);
@@ -45,5 +51,9 @@ typedef struct sparsec_cpu_needs {
  * of them misses and what is there. */
 int32_t sparsec_cpu_choose(const sparsec_cpu_needs *needs, int32_t n, uint64_t have, char *message,
                            size_t message_size);
+
+/* The same; where that target uses AMX's tiles `request_tiles` is asked, and if it returns 0 they are not there. */
+int32_t sparsec_cpu_select(const sparsec_cpu_needs *needs, int32_t n, uint64_t have, int (*request_tiles)(void),
+                           char *message, size_t message_size);
 
 #endif

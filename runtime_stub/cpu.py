@@ -9,6 +9,8 @@ _RENAMED = {
     "avx512_vnni": "avx512vnni",
     "avx512_vbmi2": "avx512vbmi2",
     "avx_vnni": "avxvnni",
+    "amx_tile": "amxtile",
+    "amx_int8": "amxint8",
     "sse4_2": "sse4.2",
     "asimddp": "dotprod",
     "pni": "sse3",

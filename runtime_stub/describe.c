@@ -15,8 +15,8 @@ int32_t sparsec_model_open(int32_t abi_version, const sparsec_model **model, cha
                  SPARSEC_ABI_VERSION, (int)abi_version);
         return sparsec_refuse(message, message_size, SPARSEC_ERR_ABI, text);
     }
-    const int32_t chosen =
-        sparsec_cpu_choose(sparsec_the_needs, sparsec_n_models, sparsec_cpu_detect(), message, message_size);
+    const int32_t chosen = sparsec_cpu_select(sparsec_the_needs, sparsec_n_models, sparsec_cpu_detect(),
+                                              sparsec_cpu_request_tiles, message, message_size);
     if (chosen < 0) return SPARSEC_ERR_CPU;
     *model = &sparsec_the_models[chosen];
     return SPARSEC_OK;

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...codegen_templates import (
+    amx,
     append,
     attention,
     conv,
@@ -203,6 +204,12 @@ def _spmm(isa: str, layer: Layer, operands: list[Tensor], out: Tensor) -> list[K
         assert quantization is not None
         return before + n_of_m.plan_n_of_m(
             isa, attrs["columns"], weights, epilogue, quantization, attrs["reason"], layouts, first_extra
+        )
+    if attrs["method"] in ("tiles", "tile_blocks"):
+        assert quantization is not None
+        sparse = attrs["method"] == "tile_blocks"
+        return before + amx.plan_amx(
+            isa, attrs["columns"], weights, epilogue, quantization, attrs["reason"], sparse, layouts, first_extra
         )
     if attrs["method"].startswith("indexed"):
         shared = int(attrs["method"].removeprefix("indexed"))

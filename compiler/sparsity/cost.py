@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...codegen_templates import indexed, n_of_m
+from ...codegen_templates import amx, indexed, n_of_m
 from ...codegen_templates.blended import blend_blocks, rows_per_blend
 from ...codegen_templates.catalogue import base_isa, has
 from ...codegen_templates.gemv import MAX_COLUMNS, Storage, stored_bytes
@@ -37,6 +37,9 @@ _BLEND_BLOCK_CYCLES = 20
 _N_OF_M_CYCLES = 1.5
 _INDEXED_CYCLES = {1: 2.6, 2: 1.6, 4: 1.25}
 """Per unit, by how many rows share a list."""
+_TILE_CYCLES, _TILE_GATHER_CYCLES = 16.0, 16.0
+"""Of AMX, not measured: 16 from one product of whole tiles to the next (Intel's optimization manual); as many to copy
+16 lines of a panel, a load and a store each."""
 _SAMPLED_BLOCKS = 2
 _WEIGHT_BANDWIDTH = 9.0
 """Bytes of weights per cycle from memory."""
@@ -47,7 +50,7 @@ _EXPAND_BANDWIDTH = {"f32": 6.5, "u8s8": 16.0}
 _COLUMN_CYCLES = 0.9
 _MARGIN = 1.03
 """A prediction must be so much better than the dense kernel's."""
-_NOT_EVERYWHERE = {"blend": "blended_u8s8"}
+_NOT_EVERYWHERE = {"blend": "blended_u8s8", "tiles": "tiles_u8s8", "tile_blocks": "tile_blocks_u8s8"}
 """Kernel -> the catalogue's family that some ISAs lack."""
 CODE_LIMIT = 2.0
 """Code and its weights may take this many times the bytes of the dense weights."""
@@ -270,11 +273,36 @@ FLOAT: dict[str, Predictor] = {
     "gemv_mask": _gemv_f32,
     **{f"indexed{n}": _indexed(n, "f32") for n in indexed.SHARED},
 }
+
+
+def _tiles_u8s8(weights: np.ndarray, columns: int) -> Prediction:
+    M, K = weights.shape
+    count = -(-M // amx.TILE_ROWS) * -(-K // amx.TILE_DEPTH)
+    return _by_tiles(count, _TILE_CYCLES, columns)
+
+
+def _tile_blocks_u8s8(weights: np.ndarray, columns: int) -> Prediction:
+    M, K = weights.shape
+    rows = -(-M // amx.TILE_ROWS) * amx.TILE_ROWS
+    padded = np.zeros((rows, K), np.int8)
+    padded[:M] = weights
+    occupied = padded.reshape(-1, amx.TILE_ROWS, K // amx.GROUP, amx.GROUP).any((1, 3))
+    count = int((-(-occupied.sum(1) // amx.TILE_GROUPS)).sum())
+    return _by_tiles(count, _TILE_CYCLES + _TILE_GATHER_CYCLES, columns)
+
+
+def _by_tiles(count: int, cycles: float, columns: int) -> Prediction:
+    nbytes = count * amx.TILE_ROWS * amx.TILE_DEPTH
+    return Prediction(_once(count * cycles * _tiles(columns), nbytes, _WEIGHT_BANDWIDTH), nbytes)
+
+
 INTEGER: dict[str, Predictor] = {
     "dense": _dense_u8s8,
     "pattern": _pattern_u8s8,
     "blend": _blend_u8s8,
     "n_of_m": _n_of_m_u8s8,
+    "tiles": _tiles_u8s8,
+    "tile_blocks": _tile_blocks_u8s8,
     **{f"indexed{n}": _indexed(n, "u8s8") for n in indexed.SHARED},
     "gemv_dense": _gemv_u8s8("dense"),
     "gemv_mask": _gemv_u8s8("mask"),

@@ -71,6 +71,8 @@ def _library(target_name: str, texts: tuple[tuple[str, str], ...]) -> ctypes.CDL
         (folder / f"{name}.c").write_text(text)
         names.append(f"{name}.c")
     flags = list(kernel_flags(target))
+    if {"amxtile", "amxint8"} & (set(target.requires) - host_features()):
+        flags.append(f'-DSPARSEC_TILES_IN_C="{Path(__file__).with_name("tiles_in_c.h")}"')
     if _in_evex(target):
         names, flags = _evex_forms(folder, target, flags, names), ["-mcpu=x86_64_v4+avx512vnni"]
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target.triple, *flags, "-fPIC", "-shared", "-Wall"]

@@ -27,6 +27,8 @@ _INDEXED = {
 """Per unit and tile; of bytes by ISA, by how many rows share a list."""
 _CODE_BYTES = {"f32": 34, "avx2": 48, "avx2-vnni": 34}
 """Per unit, with its weights and its part of the loads."""
+CODE_LIMIT = 3.0
+"""As in cost.py: convolutions have no kernel yet that takes the pattern as data."""
 _PLANES = 3.0
 """Per tile and row or k of activations turned from rows into panels, or back."""
 _GEMV = {"f32": 6.0, "mask": 10.0, "mask4": 6.0, "dense": 4.0}

@@ -83,6 +83,11 @@ def kernels_of(isa: str, quantized: bool) -> dict[str, Predictor]:
     return {name: one for name, one in kernels.items() if has(_NOT_EVERYWHERE.get(name, "panels"), isa)}
 
 
+def code_limit(isa: str) -> float:
+    """How many times the bytes of the dense weights code and its weights may take."""
+    return avx2_cost.CODE_LIMIT if base_isa(isa) == "avx2" else CODE_LIMIT
+
+
 def choose_float(
     weights: np.ndarray, columns: int, forced: str | None = None, smallest: bool = False, isa: str = "avx512"
 ) -> Choice:
@@ -93,7 +98,7 @@ def choose_float(
     Raises:
         ValueError: `forced` is no kernel for these weights.
     """
-    return _choose(weights, columns, kernels_of(isa, False), "gemm", forced, smallest)
+    return _choose(weights, columns, kernels_of(isa, False), "gemm", forced, smallest, code_limit(isa))
 
 
 def choose_integer(
@@ -108,7 +113,7 @@ def choose_integer(
     kernels = kernels_of(isa, True)
     if among is not None:
         kernels = {name: kernels[name] for name in among if name in kernels}
-    return _choose(weights, columns, kernels, "dense", forced, smallest)
+    return _choose(weights, columns, kernels, "dense", forced, smallest, code_limit(isa))
 
 
 def predictions(weights: np.ndarray, columns: int, isa: str = "avx512") -> dict[str, Prediction]:
@@ -126,6 +131,7 @@ def _choose(
     dense: str,
     forced: str | None,
     smallest: bool,
+    limit: float,
 ) -> Choice:
     found = find_pattern(weights)
     dense_one = kernels[dense](weights, columns)
@@ -144,7 +150,7 @@ def _choose(
         one = None if name == dense or _hopeless(name, found) else predict(weights, columns)
         if one is None or one.cycles * _MARGIN >= cycles:
             continue
-        if one.is_code and one.nbytes > CODE_LIMIT * weights.nbytes:
+        if one.is_code and one.nbytes > limit * weights.nbytes:
             too_large = f", {name} would take {one.nbytes / weights.nbytes:.1f} times the bytes of dense weights"
             continue
         best, cycles = name, one.cycles

@@ -25,7 +25,7 @@ BAR = 0.35
 NETWORKS = {
     "one layer of BERT-base, 128 tokens": (bert, BertConfig(layers=1, vocabulary=200, quantized=True)),
     "linear layers of BERT-base, 128 tokens": (mlp, MlpConfig(batch=128, sizes=(768, 768, 3072, 768), quantized=True)),
-    "a block of each stage of ResNet-50": (resnet50, ResNetConfig(depths=(1, 1, 1, 1), classes=10, quantized=True)),
+    "ResNet-50": (resnet50, ResNetConfig(quantized=True)),
 }
 
 

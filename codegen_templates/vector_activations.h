@@ -146,14 +146,15 @@ SPARSEC_INLINE vf vlogistic(vf x) {
 SPARSEC_INLINE vf vsilu(vf x, float steps) { return x / (vset(1.0f) + vexp(x * vset(steps * -0.86f))); }
 SPARSEC_INLINE vf vlogistic(vf x) { return vsigmoid(x); }
 #if defined(__aarch64__)
-/* erf as t P(t^2) / Q(t^2) for |t| < 3.92: a division takes less than the choice between two polynomials. Absolute error
+/* erf(t / sqrt(2)) as t P(t^2) / Q(t^2) for |t| < 5.54: a division takes less than the choice between two polynomials. Absolute error
  * of the result below 1.1e-6. */
 SPARSEC_INLINE vf vgelu(vf x) {
-    static const float P[6] = {0x1.20dd72p+0f, 0x1.8ac264p-3f, 0x1.b2a90cp-5f, 0x1.faf8acp-9f, 0x1.2d6f3p-12f, 0x1.111c02p-19f};
-    static const float Q[6] = {1.0f, 0x1.02209ep-1f, 0x1.d75e74p-4f, 0x1.f12306p-7f, 0x1.376df2p-10f, 0x1.3f5d08p-15f};
-    const vf t = vclamp(x * vset(0x1.6a09e6p-1f), -3.92f, 3.92f), square = t * t;
-    vf p = vset(P[5]), q = vset(Q[5]);
-    for (int i = 4; i >= 0; --i) p = vfma(p, square, vset(P[i])), q = vfma(q, square, vset(Q[i]));
+    static const float P[6] = {0x1.98844ep-1f, 0x1.172312p-4f, 0x1.3359eep-7f, 0x1.667bap-12f, 0x1.aa4ae2p-17f, 0x1.823c2ap-25f};
+    static const float Q[6] = {1.0f, 0x1.02209ep-2f, 0x1.d75e74p-6f, 0x1.f12306p-10f, 0x1.376df2p-14f, 0x1.3f5d08p-20f};
+    const vf t = vclamp(x, -5.5437f, 5.5437f), s = t * t, s2 = s * s;
+    const vf powers[5] = {s, s2, s2 * s, s2 * s2, s2 * (s2 * s)};
+    vf p = vset(P[0]), q = vset(Q[0]);
+    for (int i = 0; i < 5; ++i) p = vfma(powers[i], vset(P[i + 1]), p), q = vfma(powers[i], vset(Q[i + 1]), q);
     const vf half = x * vset(0.5f);
     return vfma(half, t * p / q, half);
 }

@@ -177,9 +177,21 @@ SPARSEC_NEON __m512i _mm512_permutexvar_epi32(__m512i index, __m512i a) {
 
 SPARSEC_NEON __m512 _mm512_cvtepi32_ps(__m512i x) { return __builtin_convertvector((sparsec_i16)x, __m512); }
 SPARSEC_NEON __m512 _mm512_abs_ps(__m512 x) { return (__m512)((sparsec_i16)x & 0x7fffffff); }
-/* b where either is NaN. */
-SPARSEC_NEON __m512 _mm512_min_ps(__m512 a, __m512 b) { return (__m512)sparsec_blend((sparsec_i16)(a < b), (__m512i)b, (__m512i)a); }
-SPARSEC_NEON __m512 _mm512_max_ps(__m512 a, __m512 b) { return (__m512)sparsec_blend((sparsec_i16)(a > b), (__m512i)b, (__m512i)a); }
+/* b where either is NaN: where one of them is a constant that is none, an instruction does it. */
+#define SPARSEC_EXTREME(name, compared, number, nan)                                                       \
+    SPARSEC_NEON int32x4_t sparsec_q_number_##name(float32x4_t a, float32x4_t b) { return (int32x4_t)number(a, b); } \
+    SPARSEC_NEON int32x4_t sparsec_q_nan_##name(float32x4_t a, float32x4_t b) { return (int32x4_t)nan(a, b); }       \
+    SPARSEC_NEON __m512 _mm512_##name(__m512 a, __m512 b) {                                                \
+        if (__builtin_constant_p(b[0]) && b[0] == b[0]) return SPARSEC_MAPF(sparsec_q_number_##name, a, b); \
+        if (__builtin_constant_p(a[0]) && a[0] == a[0]) return SPARSEC_MAPF(sparsec_q_nan_##name, a, b);    \
+        return (__m512)sparsec_blend((sparsec_i16)(a compared b), (__m512i)b, (__m512i)a);                 \
+    }
+#define SPARSEC_MAPF(f, a, b)                                                                               \
+    ((__m512)SPARSEC_JOIN(f((float32x4_t)SPARSEC_PART(a, 0), (float32x4_t)SPARSEC_PART(b, 0)), f((float32x4_t)SPARSEC_PART(a, 1), (float32x4_t)SPARSEC_PART(b, 1)), \
+                          f((float32x4_t)SPARSEC_PART(a, 2), (float32x4_t)SPARSEC_PART(b, 2)), f((float32x4_t)SPARSEC_PART(a, 3), (float32x4_t)SPARSEC_PART(b, 3))))
+SPARSEC_EXTREME(min_ps, <, vminnmq_f32, vminq_f32)
+SPARSEC_EXTREME(max_ps, >, vmaxnmq_f32, vmaxq_f32)
+#undef SPARSEC_EXTREME
 SPARSEC_NEON __m512i _mm512_max_epu8(__m512i a, __m512i b) {
     const sparsec_b64 greater = (sparsec_b64)((sparsec_b64)a > (sparsec_b64)b);
     return (__m512i)((greater & (sparsec_b64)a) | (~greater & (sparsec_b64)b));
@@ -246,10 +258,10 @@ SPARSEC_ZIP(unpackhi_epi64, vzip2q_s64, int64x2_t)
 #define _MM_FROUND_NO_EXC 0
 #define _mm512_roundscale_ps(x, how) sparsec_nearest(x)
 #define _mm512_reduce_ps(x, how) _mm512_sub_ps(x, sparsec_floor(x))
-/* a * 2^floor(b), |b| below 252: in two steps, for results that are subnormal. */
+/* a * 2^floor(b) for b below 128; zero for b below -126. */
 SPARSEC_NEON __m512 _mm512_scalef_ps(__m512 a, __m512 b) {
-    const sparsec_i16 whole = __builtin_convertvector(sparsec_floor(b), sparsec_i16), half = whole >> 1;
-    return a * (__m512)((half + 127) << 23) * (__m512)((whole - half + 127) << 23);
+    const sparsec_i16 exponent = __builtin_convertvector(sparsec_floor(b), sparsec_i16) + 127;
+    return a * (__m512)((exponent & ~(exponent >> 31)) << 23);
 }
 
 /* 16 bytes, one per lane. */

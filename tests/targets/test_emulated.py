@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from emulation import MACHINES, Machine, Program, native_targets
+from generators.bert import BertConfig, bert
 from generators.mobilenetv2 import MobileNetConfig, mobilenetv2
 from generators.resnet50 import ResNetConfig, resnet50
 from small_models import CONVNET_DIMS, LOOKUP_DIMS, convnet, lookup
@@ -82,3 +83,20 @@ def test_a_cpu_that_lacks_the_instructions_is_refused(target, cpu, missing, tmp_
     inputs = {"ids": np.zeros(1, np.int64), "bias": np.zeros(8, np.float32)}
     with pytest.raises(RuntimeError, match=f"needs {missing}; this CPU has .*: build for a target it has"):
         program.run(inputs)
+
+
+def test_a_quantized_encoder_on_arm(tmp_path):
+    """Attention on panels of bytes and layer normalization between them: floats differ in rounding, bytes by a step."""
+    machine = next(m for m in MACHINES if m.target == "aarch64-dotprod")
+    if machine.missing():
+        pytest.skip(machine.missing())
+    model = bert(BertConfig(layers=1, hidden=64, heads=2, inner=128, vocabulary=100, seq=24, sparsity=0.8,
+                            pattern="1x4", quantized=True))  # fmt: skip
+    so = sparsec.build(model, output=tmp_path / "here.so")
+    with sparsec.load(so) as here:
+        inputs = random_inputs(here.manifest)
+        want = np.concatenate([a.ravel() for a in here.run(inputs).values()])
+    program = Program(model, machine, tmp_path / "there")
+    assert {"attention_u8_neon_dotprod", "spmm_u8s8_neon_dotprod"} <= {r["kernel"] for r in program.manifest["layers"]}
+    found = np.frombuffer(program.run(inputs), np.float32)
+    np.testing.assert_allclose(found, want, atol=0.02 * np.abs(want).max())

@@ -126,10 +126,8 @@ class _Body:
     load_offset: np.ndarray
     load_base: np.ndarray
     """Register."""
-    far_at: np.ndarray
-    """Of which loads the base has to be made first."""
-    far: np.ndarray
-    """How far it lies from the activations."""
+    bases: list[tuple[int, list[tuple[int, str]]]]
+    """Before which load a base has to be moved, and the instructions that do it."""
     bump_at: np.ndarray
 
 
@@ -144,10 +142,13 @@ def _plan(code: PatternCode, block: RowBlock) -> _Body:
         raise ValueError("activations of a layer lie more than 2 GiB apart, or not on words")
     beside, window = offsets % 16, offsets // _WINDOW
     near = (beside == 0) & (window == 0)
-    changes = np.zeros(len(offsets), bool)
+    bases = []
     for distance in range(0, 16, 4):
         mine = np.flatnonzero((beside == distance) & ~near)
-        changes[mine] = np.diff(window[mine], prepend=np.iinfo(np.int64).min) != 0
+        before = None
+        for i in mine[np.diff(window[mine], prepend=np.iinfo(np.int64).min) != 0].tolist():
+            bases.append((i, _moved(_BASES[distance // 4], distance, int(window[i]), before)))
+            before = int(window[i])
     # the last units, one to seven: four, two and one at a time, so that nothing behind the stream is read
     whole = count // 8 * 8
     tail = np.array([], int)
@@ -176,8 +177,7 @@ def _plan(code: PatternCode, block: RowBlock) -> _Body:
         np.asarray(_X)[loads % 2],
         (offsets - beside) % _WINDOW,
         np.where(near, _POINTER, np.asarray(_BASES)[beside // 4]),
-        np.flatnonzero(changes),
-        (beside + window * _WINDOW)[changes],
+        bases,
         index[(index % BUMP_UNITS == 0) & (index > 0)],
     )
 
@@ -212,12 +212,13 @@ def _straight(code: PatternCode, block: RowBlock) -> np.ndarray:
     number = [np.arange(len(p[0])) for p in parts]
     step = [np.full(len(p[0]), 3) for p in parts]
     words = [p[1] for p in parts]
-    for i, word in enumerate(_bases(body.far, body.load_base[body.far_at])):
-        at.append(body.load_at[body.far_at])
-        rank.append(np.full(len(body.far), 12))
-        number.append(body.far_at)
-        step.append(np.full(len(body.far), i))
-        words.append(word)
+    moves = [(load, i, word) for load, found in body.bases for i, (word, _) in enumerate(found)]
+    if moves:
+        load, i, word = np.array(moves, np.int64).T
+        for keys, values in zip(
+            (at, rank, number, step, words), (body.load_at[load], 12 + 0 * i, load, i, word), strict=True
+        ):
+            keys.append(values)
     order = np.lexsort([np.concatenate(key) for key in (step, number, rank, at)])
     return np.concatenate(words)[order].astype(np.uint32)
 
@@ -229,10 +230,24 @@ def _weight_loads(units: np.ndarray, register: np.ndarray, offset: np.ndarray) -
     return np.select([units == 8, units == 4, units == 2], [pair, 0x3DC00000 | one, 0xFD400000 | one], 0xBD400000 | one)
 
 
-def _bases(far: np.ndarray, base: np.ndarray) -> list[np.ndarray]:
-    """movz w, low; movk w, high, lsl 16; add base, x6, w, sxtw."""
-    low, high = far & 0xFFFF, far >> 16 & 0xFFFF
-    return [0x52800000 | low << 5 | _FAR, 0x72A00000 | high << 5 | _FAR, 0x8B20C000 | _FAR << 16 | _POINTER << 5 | base]
+def _moved(base: int, beside: int, window: int, before: int | None) -> list[tuple[int, str]]:
+    """As words and as text: the base register to `beside` bytes and so many windows behind the activations."""
+    step = window if before is None else window - before
+    if abs(step) > 0xFF:
+        value = beside + window * _WINDOW
+        last = 0x8B20C000 | _FAR << 16 | _POINTER << 5 | base, f"add x{base}, x{_POINTER}, w{_FAR}, sxtw"
+        return [*zip(_distance(_FAR, value), _distance_text(value), strict=True), last]
+    moves = []
+    source = base
+    if before is None and (beside or not step):
+        moves.append((0x91000000 | beside << 10 | _POINTER << 5 | base, f"add x{base}, x{_POINTER}, {beside}"))
+    elif before is None:
+        source = _POINTER
+    if step:
+        name, word = ("add", 0x91400000) if step > 0 else ("sub", 0xD1400000)
+        pages = abs(step) * (_WINDOW >> 12)
+        moves.append((word | pages << 10 | source << 5 | base, f"{name} x{base}, x{source}, {pages}, lsl 12"))
+    return moves
 
 
 def _distance(register: int, value: int) -> list[int]:
@@ -288,7 +303,7 @@ def assembler(code: PatternCode, block: RowBlock) -> str:
 def _body_text(code: PatternCode, block: RowBlock) -> list[str]:
     mnemonic, whole, part = _MNEMONIC[code.kind]
     groups = list(dict.fromkeys(block.k.tolist()))
-    held: dict[int, int] = {}
+    held: dict[int, int | None] = {}
 
     def load(number: int) -> list[str]:
         offset = int(code.offsets[groups[number]])
@@ -296,9 +311,9 @@ def _body_text(code: PatternCode, block: RowBlock) -> list[str]:
         base, made = _POINTER, []
         if beside or window:
             base = _BASES[beside // 4]
-            if held.get(beside) != window:
+            if beside not in held or held[beside] != window:
+                made = [text for _, text in _moved(base, beside, window, held.get(beside))]
                 held[beside] = window
-                made = [*_distance_text(beside + window * _WINDOW), f"add x{base}, x6, w3, sxtw"]
         return [*made, f"ldr q{_X[number % 2]}, [x{base}, {(offset - beside) % _WINDOW}]"]
 
     lines: list[str] = []

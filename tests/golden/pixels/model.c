@@ -9,7 +9,7 @@ static inline int64_t sparsec_floormod(int64_t a, int64_t b) { return a - sparse
 extern const unsigned char sparsec_weights_blob[];
 extern const char sparsec_manifest_text[];
 
-extern const unsigned char sparsec_code_ce0f0b558c52177c[];
+extern const unsigned char sparsec_code_c17887a28521d16f[];
 
 /* Kernels: pointers, then sizes, then the slice of the range axis. */
 int32_t sparsec_k_000_reshape_transpose(void *, void *, int64_t, int64_t);
@@ -28,7 +28,7 @@ static int64_t extent_0(const int64_t *dims) {
     return INT64_C(2);
 }
 static int32_t run_1(const sparsec_frame *f, int64_t begin, int64_t end) {
-    return sparsec_k_conv_pattern_avx2_bias_relu((void *)(f->arena + UINT64_C(1280)), (void *)(f->weights + UINT64_C(0)), (void *)(f->weights + UINT64_C(320)), (void *)sparsec_code_ce0f0b558c52177c, (void *)(f->weights + UINT64_C(384)), (void *)(f->weights + UINT64_C(512)), (void *)(f->weights + UINT64_C(640)), (void *)(f->arena + UINT64_C(0)), INT64_C(4), INT64_C(224), INT64_C(320), INT64_C(4), INT64_C(5), INT64_C(5), INT64_C(4611686018427387904), INT64_C(4), begin, end);
+    return sparsec_k_conv_pattern_avx2_bias_relu((void *)(f->arena + UINT64_C(1280)), (void *)(f->weights + UINT64_C(0)), (void *)(f->weights + UINT64_C(320)), (void *)sparsec_code_c17887a28521d16f, (void *)(f->weights + UINT64_C(384)), (void *)(f->weights + UINT64_C(512)), (void *)(f->weights + UINT64_C(640)), (void *)(f->arena + UINT64_C(0)), INT64_C(4), INT64_C(224), INT64_C(320), INT64_C(4), INT64_C(5), INT64_C(5), INT64_C(4611686018427387904), INT64_C(4), begin, end);
 }
 static int64_t extent_1(const int64_t *dims) {
     (void)dims;

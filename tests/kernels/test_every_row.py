@@ -9,7 +9,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from sparsec.codegen_templates import conv, float_attention, gemm, indexed, n_of_m, norm, qgemm, qplanes, spmm
+from sparsec.codegen_templates import amx, conv, float_attention, gemm, indexed, n_of_m, norm, qgemm, qplanes, spmm
 from sparsec.codegen_templates.attention import AttentionParameters, AttentionShape, plan_attention
 from sparsec.codegen_templates.catalogue import CATALOGUE, base_isa, has
 from sparsec.codegen_templates.conv_planes import plan_conv_planes
@@ -124,6 +124,8 @@ USES = {
     "copy_planes": lambda isa: plan_copy_planes(isa, [(IMAGE, PLANES)], SMALL, 3, ""),
     "pool_planes": lambda isa: plan_pool_planes(isa, IMAGE, PLANES, SMALL, WINDOW, 3),
     "unroll_rows": unrolled,
+    "tiles_u8s8": lambda isa: amx.plan_amx(isa, 16, BYTES, OPS, HOW, "", False),
+    "tile_blocks_u8s8": lambda isa: amx.plan_amx(isa, 16, BYTES, OPS, HOW, "", True),
 }  # fmt: skip
 """Family -> calls of a kernel of it."""
 

@@ -266,7 +266,7 @@ def _product(
     filled = Packed(_filled(start, len(units))), Packed(_filled(multiplier, len(units)))
     pointers: list[Pointer] = [Packed(values), Packed(starts), Code(code), *filled]
     left = (-((conv.out[0] - 1) * conv.pitch + conv.out[1])) % TILE
-    narrow = isa == "avx512" and left >= TILE // 2 and method == "dense"
+    narrow = isa in ("avx512", "avx512-amx") and left >= TILE // 2 and method == "dense"
     if narrow:
         assert isinstance(code, PatternCode)
         pointers.append(Code(replace(code, narrow=True)))

@@ -36,6 +36,19 @@ SPARSEC_MINMAX(int64_t, int64)
 SPARSEC_MINMAX(uint64_t, uint64)
 SPARSEC_MINMAX(uint8_t, bool)
 SPARSEC_MINMAX(_Float16, float16)
+#ifdef SPARSEC_USES_BFLOAT16 /* not all compilers know the type, nor all of their libraries the rounding */
+__attribute__((weak, visibility("hidden"))) __bf16 __truncsfbf2(float x);
+__attribute__((weak, visibility("hidden"))) __bf16 __truncsfbf2(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t even = bits + 0x7fff + (bits >> 16 & 1); /* ties to even; a NaN stays one */
+    const uint16_t upper = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? bits >> 16 | 0x40 : even >> 16);
+    __bf16 y;
+    memcpy(&y, &upper, sizeof y);
+    return y;
+}
+SPARSEC_MINMAX(__bf16, bfloat16)
+#endif
 #undef SPARSEC_MINMAX
 
 /* An integer divisor made from data: zero ends the kernel with SPARSEC_ERR_DIVISION. */
@@ -214,8 +227,13 @@ SPARSEC_INLINE int32_t sparsec_fabs_int32(int32_t x) { return x < 0 ? -x : x; }
 SPARSEC_INLINE int64_t sparsec_fabs_int64(int64_t x) { return x < 0 ? -x : x; }
 
 /* Half precision is computed in single. */
-#define SPARSEC_HALF(name) \
-    SPARSEC_INLINE _Float16 sparsec_##name##_float16(_Float16 x) { return (_Float16)sparsec_##name##_float32((float)x); }
+#define SPARSEC_HALF_OF(T, type, name) \
+    SPARSEC_INLINE T sparsec_##name##_##type(T x) { return (T)sparsec_##name##_float32((float)x); }
+#ifdef SPARSEC_USES_BFLOAT16
+#define SPARSEC_HALF(name) SPARSEC_HALF_OF(_Float16, float16, name) SPARSEC_HALF_OF(__bf16, bfloat16, name)
+#else
+#define SPARSEC_HALF(name) SPARSEC_HALF_OF(_Float16, float16, name)
+#endif
 SPARSEC_HALF(sqrt)
 SPARSEC_HALF(floor)
 SPARSEC_HALF(ceil)
@@ -244,16 +262,19 @@ SPARSEC_HALF(erf)
 SPARSEC_HALF(sigmoid)
 SPARSEC_HALF(rsqrt)
 SPARSEC_HALF(round)
-#undef SPARSEC_HALF
-#define SPARSEC_HALF(name)                                                 \
-    SPARSEC_INLINE _Float16 sparsec_##name##_float16(_Float16 x, _Float16 y) { \
-        return (_Float16)sparsec_##name##_float32((float)x, (float)y);     \
-    }
+#undef SPARSEC_HALF_OF
+#define SPARSEC_HALF_OF(T, type, name) \
+    SPARSEC_INLINE T sparsec_##name##_##type(T x, T y) { return (T)sparsec_##name##_float32((float)x, (float)y); }
 SPARSEC_HALF(pow)
 SPARSEC_HALF(fmod)
 SPARSEC_HALF(atan2)
 #undef SPARSEC_HALF
+#undef SPARSEC_HALF_OF
 SPARSEC_INLINE uint8_t sparsec_isnan_float16(_Float16 x) { return x != x; }
 SPARSEC_INLINE uint8_t sparsec_isinf_float16(_Float16 x) { return sparsec_isinf_float32((float)x); }
+#ifdef SPARSEC_USES_BFLOAT16
+SPARSEC_INLINE uint8_t sparsec_isnan_bfloat16(__bf16 x) { return sparsec_isnan_float32((float)x); }
+SPARSEC_INLINE uint8_t sparsec_isinf_bfloat16(__bf16 x) { return sparsec_isinf_float32((float)x); }
+#endif
 
 #endif

@@ -39,7 +39,14 @@ _GROWTH = 4
 """A larger one only if it is at most so many times its inputs; else the node stays (one-hot tables, tiled masks)."""
 
 _COMPUTED = frozenset(
-    ["bool", "float16", "float32", "float64", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))]
+    [
+        "bool",
+        "bfloat16",
+        "float16",
+        "float32",
+        "float64",
+        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+    ]
 )
 """Types that kernels compute with."""
 

@@ -11,6 +11,7 @@ from tvm import tirx
 from ...errors import InternalError
 from ...schedules import UNSCHEDULED, schedule
 from .c_source import CFunction, to_c
+from .c_types import C_TYPES
 from .program import KernelSource
 
 _FUNCTIONS_PER_UNIT = 16
@@ -50,12 +51,11 @@ def compile_functions(functions: Mapping[str, tirx.PrimFunc]) -> Compiled:
     for name, function in functions.items():
         done[name] = _compile(f"sparsec_k_{name}", function, tvm_target)
     texts = ["".join(kernel.text + "\n" for kernel in f.code.kernels) for f in done.values()]
-    sources = [
-        KernelSource(
-            f"tir_{start // _FUNCTIONS_PER_UNIT:02d}", _HEAD + "".join(texts[start : start + _FUNCTIONS_PER_UNIT])
-        )
-        for start in range(0, len(texts), _FUNCTIONS_PER_UNIT)
-    ]
+    sources = []
+    for start in range(0, len(texts), _FUNCTIONS_PER_UNIT):
+        text = "".join(texts[start : start + _FUNCTIONS_PER_UNIT])
+        head = f"#define SPARSEC_USES_BFLOAT16\n{_HEAD}" if C_TYPES["bfloat16"] in text else _HEAD
+        sources.append(KernelSource(f"tir_{start // _FUNCTIONS_PER_UNIT:02d}", head + text))
     return Compiled(done, tuple(sources))
 
 

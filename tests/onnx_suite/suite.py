@@ -168,13 +168,15 @@ def _case(test: Any) -> Case | None:
         data = folder / "test_data_set_0"
         inputs, outputs = (_read(data, kind, graph) for kind, graph in _sides(model))
     arrays = [_array(v) for v in (*inputs, *outputs)]
-    if any(a is None or a.dtype.kind not in "biuf" or a.dtype == object for a in arrays):
+    if any(a is None or not _is_number(a.dtype) for a in arrays):
         return None
     names = [value.name for value in model.graph.input]
     taken = dict(zip(names, arrays[: len(inputs)], strict=False))
     op = next((n.op_type for n in reversed(model.graph.node) if n.op_type != "Constant"), "?")
     half = any(a.dtype == np.float16 for a in arrays)  # type: ignore[union-attr]
     rtol, atol = (4e-3, 1e-3) if half else (max(test.rtol, 1e-4), max(test.atol, 1e-5))
+    if any(a.dtype.name == "bfloat16" for a in arrays):  # type: ignore[union-attr]
+        rtol, atol = 3e-2, 1e-2
     return Case(test.name, op, model, taken, arrays[len(inputs) :], rtol, atol)  # type: ignore[arg-type]
 
 
@@ -191,6 +193,10 @@ def _light_case(test: Any) -> Case:
     wanted = numpy_helper.to_array(onnx.TensorProto.FromString(path.with_name(f"{path.stem}_output_0.pb").read_bytes()))
     op = next(n.op_type for n in reversed(model.graph.node))
     return Case(test.name, op, model, inputs, [wanted], test.rtol, test.atol)
+
+
+def _is_number(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "biuf" or dtype.name == "bfloat16"
 
 
 def _sides(model: onnx.ModelProto) -> list[tuple[str, Any]]:
@@ -229,7 +235,7 @@ def check(case: Case, execute: Execute) -> str:
     for wanted, found in zip(case.outputs, outputs, strict=True):
         if found.dtype != wanted.dtype or found.shape != wanted.shape:
             return f"gives {found.dtype}{list(found.shape)}, not {wanted.dtype}{list(wanted.shape)}"
-        if wanted.dtype.kind != "f":
+        if wanted.dtype.kind != "f" and wanted.dtype.name != "bfloat16":
             if not np.array_equal(found, wanted):
                 return "wrong values"
             continue

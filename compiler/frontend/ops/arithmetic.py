@@ -144,7 +144,7 @@ def cast(context: Context, node: Node) -> Any:
     source = context.dtype(node.inputs[0])
     target = to_dtype(node.attrs["to"]) if node.op_type == "Cast" else context.dtype(node.inputs[1])
     for dtype in (source, target):
-        if dtype == "object" or to_numpy(dtype).kind not in "biuf":
+        if dtype == "object" or (to_numpy(dtype).kind not in "biuf" and dtype != "bfloat16"):
             raise CannotConvert(f"casts from {source} to {target} are not supported")
     return _cast(context.expr(node.inputs[0]), source, target)
 

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import tvm
 from tvm import s_tir, tirx
@@ -115,7 +116,7 @@ class _Writer:
         if not among(store.buffer, self.accumulators):
             return None
         dtype, value = dtype_of(store.buffer.ty.dtype), store.value
-        if isinstance(value, tirx.FloatImm) and abs(float(value)) == float(np.finfo(dtype).max):
+        if isinstance(value, tirx.FloatImm) and abs(float(value)) == float(ml_dtypes.finfo(dtype).max):
             return float_literal(math.copysign(math.inf, float(value)), dtype)
         if isinstance(value, tirx.IntImm) and int(value) == -1:
             return int_literal(int(np.iinfo(dtype).max), dtype)

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from click.testing import CliRunner
-from test_decoder_state import _Decoder
+from decoder import Decoder
 
 import sparsec
 from sparsec.cli import cli
@@ -25,7 +25,7 @@ BUCKETS = {"batch": 1, "tokens": (1, 2), "past": [(0, 8), 16, 40]}
 
 @pytest.fixture(scope="module")
 def decoder():
-    return _Decoder().model()
+    return Decoder().model()
 
 
 @pytest.fixture(scope="module")

@@ -136,20 +136,10 @@ def dense_blocks(rows: int, offsets: int = 1, height: int = 0) -> tuple[RowBlock
 
 
 def dense_stream(units: np.ndarray, blocks: tuple[RowBlock, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """As `stream`, with every unit; `units`[rows, k] holds the turns' k one after the other."""
+    """(all units, block by block; where each begins and the last one ends): `units`[rows, k], the turns' k in a row."""
     parts, starts, first = [], [0], 0
     for block in blocks:
         parts.append(units[first : first + block.rows].T.reshape(-1))
         starts.append(starts[-1] + parts[-1].size)
-        first += block.rows
-    return np.ascontiguousarray(np.concatenate(parts)), np.asarray(starts, np.int64)
-
-
-def stream(units: np.ndarray, blocks: tuple[RowBlock, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(the units of all blocks in order, where each block begins and the last one ends, counted in units)."""
-    parts, starts, first = [], [0], 0
-    for block in blocks:
-        parts.append(units[first + block.row, block.k])
-        starts.append(starts[-1] + len(block.k))
         first += block.rows
     return np.ascontiguousarray(np.concatenate(parts)), np.asarray(starts, np.int64)

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 
 from ....codegen_templates.pattern import PatternCode, RowBlock
-from .evex import BUMP_UNITS, ENDBR64, NOT_AHEAD, RETURN, RETURN_VECTORS, STREAM_BIAS, Ahead, body, fetched_lines
+from .evex import BUMP_UNITS, ENDBR64, LINE, NOT_AHEAD, RETURN, RETURN_VECTORS, STREAM_BIAS, Ahead, body, fetched_lines
 from .vector_ops import Operation, encode_operation, operation_text
 
 TILES_AHEAD = 2
-_LINE = 64
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ def _end(form: Form, code: PatternCode, low: int, high: int) -> list[Operation]:
 
 def _place(form: Form, low: int, register: int) -> int:
     """Where the sums of a register are stored."""
-    return _LINE * low + _LINE // form.vectors * register
+    return LINE * low + LINE // form.vectors * register
 
 
 def _part(form: Form, code: PatternCode, block: RowBlock, ahead: Ahead, begin: int, end: int) -> bytes:
@@ -246,7 +245,7 @@ def _straight(form: Form, code: PatternCode, block: RowBlock, ahead: Ahead, begi
     at = [(form.places * index + p) % form.bump_units - half for p in range(form.places)]
     units = _columns_of(form.unit(row, at), len(index))
     offsets = code.offsets[k[first]]
-    if len(offsets) and int(offsets.max()) >= (1 << 31) - _LINE:
+    if len(offsets) and int(offsets.max()) >= (1 << 31) - LINE:
         raise ValueError("the activations of a layer exceed 2 GiB")
     loads = _columns_of(_fetching(form.load(offsets), offsets, ahead), len(offsets))
     bump = (form.bump_units // form.places, _add_to_stream(4 * form.bump_units))
@@ -254,7 +253,7 @@ def _straight(form: Form, code: PatternCode, block: RowBlock, ahead: Ahead, begi
 
 
 def _fetching(operations: Sequence[Operation], offset: Any, ahead: Ahead) -> list[Operation]:
-    fetch = [Operation("prefetcht0", 0, activations=offset + TILES_AHEAD * _LINE)] if ahead.activations else []
+    fetch = [Operation("prefetcht0", 0, activations=offset + TILES_AHEAD * LINE)] if ahead.activations else []
     return [*fetch, *operations]
 
 

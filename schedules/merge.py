@@ -7,7 +7,7 @@ from typing import Any
 import tvm
 from tvm.s_tir import Schedule, ScheduleError
 
-from .walk import arithmetic_of, reads_of, size_of
+from .walk import arithmetic_of, reads_of, reads_one_place, size_of
 
 _CHEAP_NODES = 12
 """A body up to this size may be computed again for every read."""
@@ -64,8 +64,11 @@ def _is_one_operation(value: Any) -> bool:
 
 
 def _compute_inside(schedule: Schedule, block: Any, consumers: list[Any]) -> bool:
-    """In the innermost loop of the only consumer that is no reduction."""
+    """In the innermost loop of the only consumer, unless that is a reduction or reads several places."""
     if len(consumers) != 1 or not is_injective(schedule.get(consumers[0])):
+        return False
+    # compute_at makes only one of the elements that the branches of a concatenation with itself read.
+    if not reads_one_place(schedule.get(consumers[0]).body, schedule.get(block).writes[0].source):
         return False
     loops = schedule.get_loops(consumers[0])
     return bool(loops) and _try(schedule.compute_at, block, loops[-1])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import tvm
+import tvm_ffi
 
 _EXPR_FIELDS = ("a", "b", "value", "condition", "true_value", "false_value", "body", "cond")
 _STMT_FIELDS = ("body", "then_case", "else_case", "value", "condition", "init", "block", "min", "extent", "predicate")
@@ -43,6 +44,14 @@ def reads_of(body: Any, buffer: Any, limit: int) -> int:
             if count >= limit:
                 break
     return count
+
+
+def reads_one_place(body: Any, buffer: Any) -> bool:
+    """Whether a statement reads the same element of a buffer wherever it reads it."""
+    places = [
+        node.indices for node in walk(body) if type(node).__name__ == "TensorLoad" and node.source.same_as(buffer)
+    ]
+    return all(tvm_ffi.structural_equal(place, places[0]) for place in places)
 
 
 def size_of(body: Any, limit: int) -> int:

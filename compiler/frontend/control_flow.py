@@ -83,6 +83,8 @@ class ControlFlow:
 
     def branch(self, node: Node, which: str, inputs: Sequence[str] = ()) -> tuple[list[Node], list[str]]:
         """The nodes and results of a subgraph; its initializers become constants of the graph."""
+        if which not in node.attrs:
+            raise CannotConvert(f"it has no {which}")
         opsets = self._opsets | {"": node.version}
         nodes, initializers, results = inline.branch_nodes(node.attrs[which], opsets, self._names, self._read, inputs)
         for name, value in initializers.items():

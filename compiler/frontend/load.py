@@ -307,6 +307,8 @@ def _check_names(loaded: LoadedModel) -> None:
     for value in graph.output:
         if value.name not in seen:
             raise ModelError(f"Output '{value.name}' is made by no node.")
+        if not value.name:
+            raise ModelError("An output has no name.")
         if value.name in outputs:
             raise ModelError(f"Output '{value.name}' is listed twice; list it once.")
         outputs.add(value.name)

@@ -52,6 +52,21 @@ _COMPUTED = frozenset(
 
 _LIST = ", ".join(sorted(_COMPUTED))
 
+_AXIS_OF_FIRST = {
+    *(
+        "LayerNormalization",
+        "RMSNormalization",
+        "Softmax",
+        "LogSoftmax",
+        "Hardmax",
+        "Gather",
+        "GatherElements",
+        "Split",
+    ),
+    *("ArgMax", "ArgMin", "CumSum", "CumProd", "ScatterElements", "TopK", "Compress", "Unique", "LpNormalization"),
+}
+"""Operators whose axis counts the dimensions of their first input."""
+
 _KEPT_ON_CONSTANTS = {"DequantizeLinear"}
 """Not evaluated but for single numbers: integer weights must stay visible as such."""
 
@@ -137,6 +152,8 @@ class _Pass:
         self.queue: deque[Node] = deque(
             onnx_schema.from_proto(n, loaded.opsets, self._array) for n in loaded.proto.graph.node
         )
+        self.inferred: list[tuple[Node, str, TensorType]] = []
+        """What functions of ONNX that are taken apart should make: their definitions check less than inference."""
         self.given = set(map(id, self.queue))
         """The model's own nodes, as long as they wait: what they are rewritten to is valid by construction."""
 
@@ -159,6 +176,7 @@ class _Pass:
                 if id(node) in self.given:
                     self.given.remove(id(node))
                     onnx_schema.check_types(node, self.graph.types)
+                    self._check_axis(node)
                 self._step(node)
             except CannotConvert as verdict:
                 check_sizes_meet(self.graph, node)
@@ -166,10 +184,29 @@ class _Pass:
             except onnx_schema.Refused as error:
                 inputs = ", ".join(self._described(node)) or "none"
                 raise ModelError(f"{label(node)} contradicts its inputs ({inputs}): {reason_of(error)}") from None
+        self._check_inferred()
         for value in self.loaded.proto.graph.output:
             if value.name in self.sequences.of:
                 raise UnsupportedError(f"Output '{value.name}' is a sequence; only tensors can be outputs.")
             self.graph.outputs.append(Output(value.name, self.aliases.get(value.name, value.name)))
+
+    def _check_axis(self, node: Node) -> None:
+        """onnx's inference lets some operators have any axis."""
+        axis, name = node.attrs.get("axis"), node.input(0)
+        shape = self.graph.types[name].shape if name in self.graph.types else None
+        if node.op_type in _AXIS_OF_FIRST and not node.domain and axis is not None and shape is not None:
+            rank = len(shape)
+            if not -rank <= axis < rank:
+                raise onnx_schema.Refused(f"its axis {axis} is none of a tensor with {rank}")
+
+    def _check_inferred(self) -> None:
+        for node, name, wanted in self.inferred:
+            made = self.graph.types.get(self.aliases.get(name, name))
+            if made is not None and made.static and wanted.static and made.shape != wanted.shape:
+                raise ModelError(
+                    f"{label(node)} contradicts its inputs ({', '.join(self._described(node))}): '{name}' would be "
+                    f"{describe(made.dtype, made.shape)}, not {describe(wanted.dtype, wanted.shape)}"
+                )
 
     # ---- one node ----------------------------------------------------------------------------------------------------
 
@@ -180,6 +217,7 @@ class _Pass:
         elif (expanded := self.control_flow.expand(node)) is not None or (
             expanded := self.sequences.expand(node)
         ) is not None:
+            self.given |= set(map(id, expanded))
             self._again(expanded)
         elif (node.domain, node.op_type) in self.functions:
             body = inline.function_nodes(node, self.functions[node.domain, node.op_type], self.names, self._array)
@@ -196,10 +234,6 @@ class _Pass:
             self.aliases[node.outputs[0]] = same
         elif not self._fold(node):
             self._keep(node)
-
-    def _without_structure(self, node: Node) -> list[Node] | None:
-        expanded = self.control_flow.expand(node)
-        return expanded if expanded is not None else self.sequences.expand(node)
 
     def _again(self, nodes: Iterable[Node]) -> None:
         self.queue.extendleft(reversed(list(nodes)))
@@ -311,6 +345,8 @@ class _Pass:
         if not has_converter(node):
             body = onnx_schema.function_body(node, self.graph.types)
             if body is not None:
+                inferred = onnx_schema.infer(node, self.graph.types, self.graph.constants)
+                self.inferred += [(node, name, inferred[name]) for name in node.outputs if name in inferred]
                 self._again(inline.function_nodes(node, body, self.names, self._array))
                 return
             self._report(node, "")

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
-from ...errors import InputError, ModelError
+from ...errors import InputError, ModelError, VerifyError
 from ...runtime_stub.inputs import random_inputs
 from ...runtime_stub.loader import load
 
@@ -168,7 +168,11 @@ def _ulps(got: np.ndarray, want: np.ndarray, same: np.ndarray) -> float:
 
 
 def reference(proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray], names: list[str]) -> dict[str, np.ndarray]:
-    """The named tensors as onnxruntime computes them with its optimizations off."""
+    """The named tensors as onnxruntime computes them with its optimizations off.
+
+    Raises:
+        VerifyError: onnxruntime refuses the model or the inputs.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -177,8 +181,12 @@ def reference(proto: onnx.ModelProto, inputs: Mapping[str, np.ndarray], names: l
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reference.onnx"
         onnx.save(proto, str(path), save_as_external_data=proto.ByteSize() > 1 << 30, location="weights.bin")
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        values = session.run(names, dict(inputs))
+        try:
+            session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            values = session.run(names, dict(inputs))
+        except Exception as error:  # onnxruntime has an exception type for each of its status codes
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise VerifyError(f"onnxruntime cannot run the model, so there is no reference: {reason}") from None
     return dict(zip(names, (np.asarray(v) for v in values), strict=True))
 
 

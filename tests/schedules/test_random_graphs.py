@@ -33,7 +33,9 @@ def moved(rng, x, a):
     axis = int(rng.integers(rank))
     size = a.shape[axis]
     fixed = not _is_symbolic(x, axis)
-    kind = rng.integers(5)
+    kind = rng.integers(6)
+    if kind == 5:
+        return op.concat([x, x], axis), np.concatenate([a, a], axis)
     if kind == 0:
         order = [int(i) for i in rng.permutation(rank)]
         return op.permute_dims(x, order), a.transpose(order)
@@ -116,6 +118,21 @@ def check(seed, folder):
         np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5, err_msg=f"seed {seed}\n{texts(program)}")
     again = run(program, library, arrays, cuts=5, poison=0x5A)
     assert [a.tobytes() for a in again] == [w.tobytes() for w in whole], f"seed {seed}: slices differ"
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_concatenated_with_itself(axis, tmp_path):
+    """Too large to be computed twice for every element, and read in two places."""
+    a = np.random.default_rng(0).uniform(-2, 2, (6, 40)).astype(np.float32)
+
+    def build(x):
+        once = op.tanh(op.add(op.exp(op.minimum(x, relax.const(0.5))), op.multiply(x, x)))
+        return op.concat([once, once], axis)
+
+    program = lowered(build, {"x": (a.shape, "float32")})
+    (got,) = run(program, compiled(program.sources, tmp_path), {"x": a})
+    once = np.tanh(np.exp(np.minimum(a, 0.5)) + a * a)
+    np.testing.assert_allclose(got, np.concatenate([once, once], axis), rtol=2e-4, err_msg=texts(program))
 
 
 @pytest.mark.parametrize("seed", range(24))

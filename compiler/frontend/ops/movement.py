@@ -141,6 +141,8 @@ def gather(context: Context, node: Node) -> Any:
     known = context.graph.known(index)
     if known is not None and known.size == 1:
         at = context.ints(index, "index")[0]
+        if isinstance(at, int) and isinstance(shape[axis], int) and not -shape[axis] <= at < shape[axis]:
+            raise CannotConvert(f"its index {at} lies outside of the axis of size {shape[axis]}")
         if context.algebra.decide(at < 0) is True:
             at = context.algebra.size(at + shape[axis])
         low = relax.op.strided_slice(

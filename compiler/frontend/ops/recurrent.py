@@ -52,6 +52,7 @@ def recurrent(context: Context, node: Node) -> list[Any]:
     dtype = context.dtype(node.inputs[0])
     if dtype not in ("float32", "float64"):
         raise CannotConvert(f"recurrent layers in {dtype} are not supported")
+    _check_shapes(context, node, directions)
     x = context.expr(node.inputs[0])
     batch_first = bool(attrs["layout"])
     if batch_first:
@@ -69,6 +70,25 @@ def recurrent(context: Context, node: Node) -> list[Any]:
             whole = context.emit(relax.op.permute_dims(whole, [2, 0, 1, 3] if i == 0 else [1, 0, 2]))
         results.append(whole)
     return results
+
+
+def _check_shapes(context: Context, node: Node, directions: int) -> None:
+    """onnx's inference looks at none of the weights."""
+    gates = _GATES[node.op_type]
+    hidden = context.shape(node.inputs[2])[-1]
+    features = context.shape(node.inputs[0])[-1]
+    wanted: dict[int, tuple[Any, ...]] = {
+        1: (directions, gates * hidden, features),
+        2: (directions, gates * hidden, hidden),
+        3: (directions, 2 * gates * hidden),
+        7: (directions, 3 * hidden),
+    }
+    for index, shape in wanted.items():
+        name = node.input(index)
+        if name and tuple(context.shape(name)) != shape:
+            raise CannotConvert(
+                f"its input {index} ('{name}') has shape {list(context.shape(name))}, not {list(shape)}"
+            )
 
 
 def _activations(kind: str, attrs: dict[str, Any], directions: int) -> bool:

@@ -24,7 +24,7 @@ def reduce_(context: Context, node: Node) -> Any:
     function = {
         "ReduceMax": functools.partial(_extreme, context, True),
         "ReduceMin": functools.partial(_extreme, context, False),
-        "ReduceMean": relax.op.mean,
+        "ReduceMean": functools.partial(_mean, context),
         "ReduceSum": relax.op.sum,
         "ReduceProd": relax.op.prod,
     }[node.op_type]
@@ -32,6 +32,15 @@ def reduce_(context: Context, node: Node) -> Any:
         as_number = context.emit(relax.op.astype(context.expr(node.inputs[0]), "uint8"))
         return relax.op.astype(context.normalize(_over_axes(context, node, function, as_number)), "bool")
     return _over_axes(context, node, function, context.expr(node.inputs[0]))
+
+
+def _mean(context: Context, x: Any, axes: list[int] | None, keepdims: bool) -> Any:
+    """Of integers towards zero, in their own type."""
+    dtype = str(x.ty.dtype.dtype)
+    if dtype.startswith("float"):
+        return relax.op.mean(x, axes, keepdims=keepdims)
+    exact = context.emit(relax.op.astype(x, "float64"))
+    return relax.op.astype(context.emit(relax.op.mean(exact, axes, keepdims=keepdims)), dtype)
 
 
 def _extreme(context: Context, largest: bool, x: Any, axes: list[int] | None, keepdims: bool) -> Any:

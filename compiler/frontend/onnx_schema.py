@@ -27,6 +27,10 @@ _EVALUATE_AT = 21
 """onnxruntime has kernels for nearly every operator in its form at this opset, and lacks some newer ones."""
 
 
+_FIRST_TYPED = 7
+"""Definitions of older opsets name fewer types than exporters wrote and engines took."""
+
+
 class Refused(Exception):  # noqa: N818 - a verdict, turned into ModelError or a diagnostic
     """onnx's inference says that the node contradicts its inputs."""
 
@@ -128,7 +132,7 @@ def check_types(node: Node, types: dict[str, TensorType]) -> None:
         Refused: an input has a type that the operator does not take, or two differ that must agree.
     """
     schema = schema_of(node)
-    if schema is None or not schema.inputs:
+    if schema is None or not schema.inputs or (not node.domain and node.version < _FIRST_TYPED):
         return
     allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
     bound: dict[str, tuple[str, str]] = {}

@@ -359,7 +359,7 @@ def _check_nodes(loaded: LoadedModel) -> None:
     context.ir_version = loaded.proto.ir_version or onnx.IR_VERSION
     context.opset_imports = dict(loaded.opsets)
     local = {(f.domain, f.name) for f in loaded.proto.functions}
-    for node in loaded.proto.graph.node:
+    for node in _all_nodes(loaded.proto.graph):
         domain = "" if node.domain == "ai.onnx" else node.domain
         if (domain, node.op_type) in local or any(a.type == AttributeProto.GRAPH for a in node.attribute):
             continue
@@ -371,6 +371,15 @@ def _check_nodes(loaded: LoadedModel) -> None:
             onnx.checker.check_node(node, context)
         except onnx.checker.ValidationError as error:
             raise ModelError(f"{label(node)} breaks the ONNX specification: {_first_line(error)}") from None
+
+
+def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """The graph's nodes and those of subgraphs."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.GRAPH:
+                yield from _all_nodes(attribute.g)
 
 
 def _first_line(error: Exception) -> str:

@@ -224,7 +224,10 @@ class _Pass:
             self._again(body)
         elif (expand := registry.find_expander(node.domain, node.op_type)) is not None:
             expansion = Expansion(node, self.rewriter)
-            expand(expansion)
+            try:
+                expand(expansion)
+            except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+                raise CannotConvert(reason_of(error)) from error  # wrong numbers or ranks of inputs
             self._again(expansion.nodes)
         elif held := [name for name in node.inputs if name in self.sequences.of]:
             raise CannotConvert(f"its input '{held[0]}' is a sequence, not a tensor")

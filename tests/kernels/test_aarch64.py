@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conv_cases import check
 from emulated import emulated_targets
 from harness import run_outputs, run_uses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planes import from_planes, to_planes
+from products import operands_of, pruned, quantized_reference, rows_of
+from qconv_cases import case
 from reference import apply_epilogue
-from test_conv_pattern import check
-from test_qconv import case
-from test_sparse_kernels import operands_of, pruned, quantized_reference, rows_of
 
 from sparsec.codegen_templates import integer, norm, qplanes, spmm
 from sparsec.codegen_templates.epilogue import EpilogueOp

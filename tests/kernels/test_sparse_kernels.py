@@ -7,6 +7,7 @@ import pytest
 from harness import run_outputs, run_uses, tile_targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from products import operands_of, pruned, quantized_reference, rows_of
 from reference import ACTIVATIONS, apply_epilogue
 
 from sparsec.codegen_templates import indexed, integer, n_of_m, norm, spmm
@@ -23,11 +24,6 @@ EPILOGUES = (
 )
 
 
-def pruned(rng, m: int, k: int, density: float, block: int = 1) -> np.ndarray:
-    mask = np.repeat(rng.random((m, -(-k // block))) < density, block, axis=1)[:, :k]
-    return rng.standard_normal((m, k)).astype(np.float32) * mask
-
-
 def to_panels(target, x: np.ndarray, quantized: bool, signed: bool = False) -> np.ndarray:
     n, k = x.shape
     uses = spmm.plan_panels(target.isa, n, k, quantized=quantized, signed=signed)
@@ -35,16 +31,6 @@ def to_panels(target, x: np.ndarray, quantized: bool, signed: bool = False) -> n
     out, status = run_uses(target, uses, [x], shape, "uint8" if quantized else "float32")
     assert status == 0
     return out
-
-
-def rows_of(panels: np.ndarray, k: int) -> np.ndarray:
-    """u8 panels as rows again."""
-    return panels.transpose(0, 2, 1, 3).reshape(-1, k)
-
-
-def operands_of(rng, ops, m: int, n: int) -> list[np.ndarray]:
-    shapes = {"bias": (m,), "add": (n, m)}
-    return [rng.standard_normal(shapes[op.kind]).astype(np.float32) for op in ops if op.takes_operand]
 
 
 @TILES
@@ -66,11 +52,6 @@ def test_float(target, m, k, n, density, ops):
     got, _ = run_uses(target, uses, [panels, w, *extra], (n, m))
     want = apply_epilogue(x.astype(np.float64) @ w.T, ops, extra, 1)
     assert np.abs(got - want).max() <= 4e-6 * max(np.abs(want).max(), 1)
-
-
-def quantized_reference(x, w, zero, scale):
-    """Exact sums, then one rounded multiplication."""
-    return integer.rescale(integer.accumulate(x, zero, w.T, 0), scale)
 
 
 @TILES

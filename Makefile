@@ -5,9 +5,12 @@ VENV   ?= .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-all lint types docs docs-check golden peers bench bench-bars bench-public bench-layers bench-kernels bench-instructions fuzz wheel clean setup
+.PHONY: help demo test test-all lint types docs docs-check golden peers bench bench-bars bench-public bench-layers bench-kernels bench-instructions fuzz wheel clean setup
 
-setup: $(READY)
+help:               ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup: $(READY)     ## the environment alone
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -24,7 +27,7 @@ test: $(READY)      ## what CI runs
 test-all: $(READY)  ## with the long sweeps
 	$(PY) -m pytest -q -n 2 --dist loadgroup
 
-lint: $(READY)
+lint: $(READY)      ## ruff: rules and format
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 
@@ -37,7 +40,7 @@ docs: $(READY)      ## writes the generated tables
 	$(PY) docs/generate.py
 	$(PY) benchmarks/tables.py
 
-docs-check: $(READY)
+docs-check: $(READY)   ## that the generated tables are what they would be
 	$(PY) docs/generate.py --check
 	$(PY) benchmarks/tables.py --check
 
@@ -69,14 +72,14 @@ bench-layers: $(READY) ## each product with its chosen kernel and with the dense
 fuzz: $(READY)      ## mutated ONNX files; FUZZ="--count 10000", goes on where it stopped
 	$(PY) tests/fuzz/run.py $(FUZZ)
 
-bench-kernels: $(READY)
+bench-kernels: $(READY)   ## every kernel against the machine's peak
 	$(PY) benchmarks/kernels.py
 
 bench-instructions: $(READY)     ## of AArch64 kernels, counted by qemu-aarch64 (Debian: qemu-user)
 	$(PY) benchmarks/instructions.py
 
-wheel: $(READY)
+wheel: $(READY)     ## into dist/
 	$(PY) -m build --wheel
 
-clean:
+clean:              ## what builds and tests leave
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -55,5 +55,5 @@ def test_division(op, fmod, dtype, tmp_path):
     with sparsec.load(build(tmp_path, op, dtype, **({} if fmod is None else {"fmod": fmod}))) as model:
         np.testing.assert_array_equal(model.run({"a": a, "b": b})["y"], want)
         b[5] = 0
-        with pytest.raises(sparsec.SparsecError, match="y: an integer is divided by zero"):
+        with pytest.raises(sparsec.SparsecError, match="'division': an integer is divided by zero"):
             model.run({"a": a, "b": b})

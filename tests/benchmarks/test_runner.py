@@ -121,7 +121,7 @@ def test_equal_cases_share_their_files(small, tmp_path):
 def test_tables_are_made_of_rows():
     rows = [row(sparsec=2.0, onnxruntime=4.0, DeepSparse=3.0), {**row(sparsec=1.0, OpenVINO=3.0), "threads": 2}]
     for r in rows:
-        r["date"] = "2026-01-02"
+        r["date"], r["isa"] = "2026-01-02", "avx512"
         r["engines"][1]["version"] = "1.2-build"
     text = filled("a\n<!-- made: speed -->\nold\n<!-- end -->\nz\n<!-- made: circumstances -->\n<!-- end -->\n", rows)
     assert "| MLP 1024-4096-4096-1024 | int8 | 2 | 4 |  | 3 | 1.50 | 3.00 |" in text

@@ -89,8 +89,8 @@ def _evex_forms(folder: Path, target: Target, flags: list[str], names: list[str]
         command = [*zig, *flags, "-fPIC", "-fno-sanitize=undefined", "-S", name, "-o", f"{name}.s"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        text = (folder / f"{name}.s").read_text()
-        (folder / f"{name}.s").write_text(text.replace("{vex}", "{evex}"))
+        text = (folder / f"{name}.s").read_bytes()  # strings of constants are no UTF-8
+        (folder / f"{name}.s").write_bytes(text.replace(b"{vex}", b"{evex}"))
     return [f"{name}.s" for name in names]
 
 

@@ -23,7 +23,7 @@ def test_a_layer_at_80_percent_takes_a_third_of_its_dense_instructions(tmp_path)
         program = Program(mlp(config), MACHINE, tmp_path / name)
         inputs = random_inputs(program.manifest)
         counts.append(program.instructions(inputs))
-        assert program.instructions(inputs) == counts[-1]
+        assert program.instructions(inputs) == pytest.approx(counts[-1], rel=1e-3)
     products = 1024 // 4 * 1024 * (16 // 4)  # of one register each
     assert products < counts[0] < 1.5 * products
     assert counts[1] <= 0.35 * counts[0]

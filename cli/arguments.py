@@ -31,7 +31,7 @@ class DimType(click.ParamType):
             bound: Bound = [_bound(size) for size in text.split(",")] if "," in text else _bound(text)
         except ValueError:
             bound = text
-            name = name if re.search(r"[^\d.,+* -]", text) else ""
+            name = name if ".." not in text and re.search(r"[^\d.,+* -]", text) else ""
         if not name:
             self.fail(f"{value!r} is not NAME=INT, NAME=LO..HI, NAME=INT,INT,… or a sum NAME=NAME+NAME", param, ctx)
         return name, bound

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from harness import run_uses
 
-from sparsec.codegen_templates import integer
+from sparsec.codegen_templates import integer, spmm
+from sparsec.codegen_templates.layout import panel_shape
 
 
 def pruned(rng, m: int, k: int, density: float, block: int = 1) -> np.ndarray:
@@ -25,3 +27,12 @@ def operands_of(rng, ops, m: int, n: int) -> list[np.ndarray]:
 def quantized_reference(x, w, zero, scale):
     """Exact sums, then one rounded multiplication."""
     return integer.rescale(integer.accumulate(x, zero, w.T, 0), scale)
+
+
+def to_panels(target, x: np.ndarray, quantized: bool, signed: bool = False) -> np.ndarray:
+    n, k = x.shape
+    uses = spmm.plan_panels(target.isa, n, k, quantized=quantized, signed=signed)
+    shape = panel_shape(n, k, quantized)
+    out, status = run_uses(target, uses, [x], shape, "uint8" if quantized else "float32")
+    assert status == 0
+    return out

@@ -10,7 +10,7 @@ from harness import run_outputs, run_uses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planes import from_planes, to_planes
-from products import operands_of, pruned, quantized_reference, rows_of
+from products import operands_of, pruned, quantized_reference, rows_of, to_panels
 from qconv_cases import case
 from reference import apply_epilogue
 
@@ -31,14 +31,6 @@ ROWS_OF = st.sampled_from([5, 24, 56, 65])
 """Of a matrix: a unit of C serves all with blocks of one height."""
 
 
-def panels_of(target, x: np.ndarray, signed: bool = False) -> np.ndarray:
-    quantized = x.dtype != np.float32
-    uses = spmm.plan_panels(target.isa, *x.shape, quantized=quantized, signed=signed)
-    out, status = run_uses(target, uses, [x], panel_shape(*x.shape, quantized), "uint8" if quantized else "float32")
-    assert status == 0
-    return out
-
-
 @NEON
 @SWEEP
 @given(
@@ -51,7 +43,7 @@ def panels_of(target, x: np.ndarray, signed: bool = False) -> np.ndarray:
 def test_float(target, m, k, n, density, ops):
     rng = np.random.default_rng([m, k, n])
     w, x = pruned(rng, m, k, density), rng.standard_normal((n, k)).astype(np.float32)
-    panels = panels_of(target, x)
+    panels = to_panels(target, x, x.dtype != np.float32)
     np.testing.assert_array_equal(panels.transpose(0, 2, 1).reshape(-1, k)[:n], x)
     extra = operands_of(rng, ops, m, n)
     got, _ = run_uses(target, spmm.plan_spmm(target.isa, n, w, ops, None, ""), [panels, w, *extra], (n, m))
@@ -66,7 +58,7 @@ def test_deep_float(target):
     w, x = pruned(rng, 30, 3000, 0.2), rng.standard_normal((130, 3000)).astype(np.float32)
     uses = spmm.plan_spmm(target.isa, 130, w, (), None, "", "pattern", (PANELS,))
     assert len(uses) > 1
-    got, _ = run_uses(target, uses, [panels_of(target, x), w], panel_shape(130, 30, False))
+    got, _ = run_uses(target, uses, [to_panels(target, x, x.dtype != np.float32), w], panel_shape(130, 30, False))
     want = x.astype(np.float64) @ w.T
     found = got.transpose(0, 2, 1).reshape(-1, 30)[:130]
     assert np.abs(found - want).max() <= 1e-5 * np.abs(want).max()
@@ -91,7 +83,7 @@ def test_int8_is_exact(target, m, k, n, zero, density, extreme, signed, method):
     w = ((rng.choice([-128, 127], (m, k)) if extreme else rng.integers(-128, 128, (m, k))) * mask).astype(np.int8)
     x = (rng.choice([0, 255], (n, k)) if extreme else rng.integers(0, 256, (n, k))).astype(np.uint8)
     scale = rng.uniform(1e-4, 1e-2, m).astype(np.float32)
-    panels = panels_of(target, (x ^ 128).view(np.int8) if signed else x, signed)
+    panels = to_panels(target, (x ^ 128).view(np.int8) if signed else x, quantized=True, signed=signed)
     how = constant_quantization(w, zero, scale, None, target.isa)
     got, _ = run_uses(target, spmm.plan_spmm(target.isa, n, w, (), how, "", method), [panels, w], (n, m))
     np.testing.assert_array_equal(got, quantized_reference(x, w, zero, scale))
@@ -111,7 +103,7 @@ def test_int8_to_panels_of_the_next_layer(target, table):
     quantization = constant_quantization(w, 0, scale, None, target.isa)
     uses = spmm.plan_spmm(target.isa, n, w, (), quantization, "", "pattern", (PANELS, how))
     types = [(panel_shape(n, m, False), "float32"), (panel_shape(n, m, True), "uint8")]
-    (floats, got), _ = run_outputs(target, uses, [panels_of(target, x), w], types)
+    (floats, got), _ = run_outputs(target, uses, [to_panels(target, x, x.dtype != np.float32), w], types)
     y = quantized_reference(x, w, 0, scale)
     np.testing.assert_array_equal(floats.transpose(0, 2, 1).reshape(-1, m)[:n], y)
     want = integer.quantize(y, integer.inverse(how.scale), how.zero_point, "uint8")
@@ -128,7 +120,7 @@ def test_what_is_not_a_number_becomes_the_lowest_byte(target):
     gamma, beta = np.ones(m, np.float32), np.zeros(m, np.float32)
     uses = norm.plan_layer_norm_panels(target.isa, epsilon=1e-5, layouts=(PANELS, how), columns=n, features=m)
     types = [(panel_shape(n, m, False), "float32"), (panel_shape(n, m, True), "uint8")]
-    (floats, got), _ = run_outputs(target, uses, [panels_of(target, x), gamma, beta], types)
+    (floats, got), _ = run_outputs(target, uses, [to_panels(target, x, x.dtype != np.float32), gamma, beta], types)
     y = floats.transpose(0, 2, 1).reshape(-1, m)
     assert np.isnan(y).sum() == 3 * m
     np.testing.assert_array_equal(rows_of(got ^ 128, m), integer.quantize(y, integer.inverse(0.01), 99, "uint8"))
@@ -210,5 +202,5 @@ def test_rows_of_int8_products(target):
         x = rng.integers(0, 256, (n, 32)).astype(np.uint8)
         how = constant_quantization(w, 9, scale, None, target.isa)
         uses = spmm.plan_spmm(target.isa, n, w, (), how, "", "pattern", (ROWS,))
-        got, _ = run_uses(target, uses, [panels_of(target, x), w], (n, 24))
+        got, _ = run_uses(target, uses, [to_panels(target, x, x.dtype != np.float32), w], (n, 24))
         np.testing.assert_array_equal(got, quantized_reference(x, w, 9, scale))

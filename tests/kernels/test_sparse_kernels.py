@@ -7,7 +7,7 @@ import pytest
 from harness import run_outputs, run_uses, tile_targets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from products import operands_of, pruned, quantized_reference, rows_of
+from products import operands_of, pruned, quantized_reference, rows_of, to_panels
 from reference import ACTIVATIONS, apply_epilogue
 
 from sparsec.codegen_templates import indexed, integer, n_of_m, norm, spmm
@@ -22,15 +22,6 @@ EPILOGUES = (
     (EpilogueOp("bias"), EpilogueOp("gelu_erf")),
     (EpilogueOp("bias"), EpilogueOp("add"), EpilogueOp("relu")),
 )
-
-
-def to_panels(target, x: np.ndarray, quantized: bool, signed: bool = False) -> np.ndarray:
-    n, k = x.shape
-    uses = spmm.plan_panels(target.isa, n, k, quantized=quantized, signed=signed)
-    shape = panel_shape(n, k, quantized)
-    out, status = run_uses(target, uses, [x], shape, "uint8" if quantized else "float32")
-    assert status == 0
-    return out
 
 
 @TILES

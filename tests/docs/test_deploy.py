@@ -6,13 +6,9 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
-import numpy as np
-import onnx
 import pytest
 from c_tools import COMPILERS, FUNCTIONS, HEADERS, ROOT
-from onnx import TensorProto, helper, numpy_helper
 
 import sparsec
 from sparsec.runtime_stub.artifact import ABI_VERSION, read_manifest
@@ -23,27 +19,9 @@ HEADER = (HEADERS / "sparsec.h").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with the model, the examples, and programs: `sparsec`, `python`, and `cc`, which is zig's."""
+def place(tmp_path_factory, fill):
     folder = tmp_path_factory.mktemp("deploy")
-    weights = np.random.default_rng(0).standard_normal((8, 3, 3, 3)).astype(np.float32)
-    nodes = [
-        helper.make_node("Conv", ["image", "w"], ["conv"], pads=[1, 1, 1, 1]),
-        helper.make_node("GlobalAveragePool", ["conv"], ["pool"]),
-        helper.make_node("Flatten", ["pool"], ["scores"]),
-    ]
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 32, 32])
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 8])
-    graph = helper.make_graph(nodes, "small", [image], [scores], [numpy_helper.from_array(weights, "w")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(folder / "model.onnx"))
-    (folder / "examples").symlink_to(ROOT / "examples")
-    (folder / "bin").mkdir()
-    programs = {"cc": "-m ziglang cc", "sparsec": "-m sparsec_main", "python": ""}
-    for name, module in programs.items():
-        (folder / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
-        (folder / "bin" / name).chmod(0o755)
-    (folder / "bin" / "sparsec_main.py").write_text("from sparsec.cli import main\nmain()\n")
+    fill(folder)
     return folder
 
 

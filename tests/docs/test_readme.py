@@ -6,13 +6,10 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from public_models import PUBLIC_MODELS
 
 import sparsec
@@ -29,27 +26,8 @@ def commands(name):
 
 
 @pytest.fixture
-def place(tmp_path):
-    """A folder with a small model, the examples, and programs: `sparsec`, `python`, and `cc`, which is zig's."""
-    weights = np.random.default_rng(0).standard_normal((8, 3, 3, 3)).astype(np.float32)
-    nodes = [
-        helper.make_node("Conv", ["image", "w"], ["conv"], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["conv"], ["relu"]),
-        helper.make_node("GlobalAveragePool", ["relu"], ["pool"]),
-        helper.make_node("Flatten", ["pool"], ["scores"]),
-    ]
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 32, 32])
-    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 8])
-    graph = helper.make_graph(nodes, "small", [image], [scores], [numpy_helper.from_array(weights, "w")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, str(tmp_path / "model.onnx"))
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    (tmp_path / "bin").mkdir()
-    programs = {"cc": "-m ziglang cc", "sparsec": "-m sparsec_main", "python": "", "pip": "-m pip"}
-    for name, module in programs.items():
-        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {module} "$@"\n')
-        (tmp_path / "bin" / name).chmod(0o755)
-    (tmp_path / "bin" / "sparsec_main.py").write_text("from sparsec.cli import main\nmain()\n")
+def place(tmp_path, fill):
+    fill(tmp_path)
     return tmp_path
 
 
